@@ -1,0 +1,1 @@
+"""edgekit: trained models to devices that you own, and kept well there."""

@@ -1,0 +1,1 @@
+"""Target profiles, one TOML a device; read by ``edgekit.target``."""
