@@ -1,0 +1,89 @@
+"""LiteRT (ai-edge-litert) and its forerunner tflite-runtime: TFLite models on the CPU, through XNNPACK.
+
+The interpreter is one mutable thing, so calls take turns; an input of another size (a free batch) resizes it.
+"""
+
+from __future__ import annotations
+
+import threading
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
+
+if TYPE_CHECKING:
+    from edgekit_runtime.engines import Array, Engine, EngineOptions
+
+
+def load(model: bytes, options: EngineOptions) -> Engine:
+    """Raises: EngineNotInstalled, EngineError."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise EngineNotInstalled(f"ai-edge-litert cannot be imported ({error})", "pip install ai-edge-litert") from error
+    return LiteRT("litert", version("ai-edge-litert"), Interpreter, model, options)
+
+
+def load_tflite(model: bytes, options: EngineOptions) -> Engine:
+    """Raises: EngineNotInstalled (also beside numpy 2, with which tflite-runtime fails at the first model)."""
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ImportError as error:
+        raise EngineNotInstalled(f"tflite-runtime cannot be imported ({error})", "pip install tflite-runtime") from error
+    if int(np.__version__.partition(".")[0]) >= 2:
+        raise EngineNotInstalled(f"tflite-runtime does not work with numpy {np.__version__}", "pip install 'numpy<2'")
+    return LiteRT("tflite", version("tflite-runtime"), Interpreter, model, options)
+
+
+class LiteRT:
+    """A TFLite model in an interpreter."""
+
+    provider = "cpu"
+
+    def __init__(self, name: str, engine_version: str, interpreter: Any, model: bytes, options: EngineOptions) -> None:
+        self.name, self.version = name, engine_version
+        try:
+            self._interpreter = interpreter(model_content=model, num_threads=options.threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"{name} {engine_version} cannot load the model: {_line(error)}") from error
+        self._inputs = {detail["name"]: detail["index"] for detail in self._interpreter.get_input_details()}
+        self._outputs = {detail["name"]: detail["index"] for detail in self._interpreter.get_output_details()}
+        self._shapes = {d["index"]: tuple(d["shape"]) for d in self._interpreter.get_input_details()}
+        self._lock = threading.Lock()
+
+    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        with self._lock:
+            try:
+                self._feed(feeds)
+                self._interpreter.invoke()
+                return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+            except (ValueError, RuntimeError) as error:
+                raise EngineError(f"{self.name} {self.version} failed: {_line(error)}") from error
+
+    def _feed(self, feeds: dict[str, Array]) -> None:
+        indexed = {self._index(name): array for name, array in feeds.items()}
+        resized = {index: array.shape for index, array in indexed.items() if array.shape != self._shapes[index]}
+        if resized:
+            for index, shape in resized.items():
+                self._interpreter.resize_tensor_input(index, shape, strict=True)
+            self._interpreter.allocate_tensors()
+            self._shapes.update(resized)
+        for index, array in indexed.items():
+            self._interpreter.set_tensor(index, array)
+
+    def _index(self, name: str) -> int:
+        try:
+            index: int = self._inputs[name]
+        except KeyError:
+            raise InvalidInput(f"the model has no input {name!r}", f"it has {', '.join(self._inputs)}") from None
+        return index
+
+    def close(self) -> None:
+        self._interpreter = None
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

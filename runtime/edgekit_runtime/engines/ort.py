@@ -1,0 +1,73 @@
+"""ONNX Runtime: ONNX models on the CPU, CUDA or TensorRT.
+
+Models are loaded from bytes, which excludes external data: onnxruntime up to 1.23 reads any file a model names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
+
+if TYPE_CHECKING:
+    from edgekit_runtime.engines import Array, Engine, EngineOptions
+
+CPU = "CPUExecutionProvider"
+ERRORS_ONLY = 3
+
+
+def load(model: bytes, options: EngineOptions) -> Engine:
+    """Raises: EngineNotInstalled, EngineError."""
+    try:
+        import onnxruntime  # noqa: F401 — asked here, used below
+    except ImportError as error:
+        raise EngineNotInstalled(f"onnxruntime cannot be imported ({error})", "pip install onnxruntime") from error
+    return OnnxRuntime(model, options)
+
+
+class OnnxRuntime:
+    """An ONNX model in an inference session. ``provider`` is the first that onnxruntime really took."""
+
+    name = "onnxruntime"
+
+    def __init__(self, model: bytes, options: EngineOptions) -> None:
+        import onnxruntime as ort
+
+        self.version = ort.__version__
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = options.threads
+        settings.log_severity_level = ERRORS_ONLY
+        available = ort.get_available_providers()
+        providers = [name for name in options.providers if name in available] or [CPU]
+        self._foreign = _foreign_errors()
+        try:
+            self._session = ort.InferenceSession(model, settings, providers=providers)
+        except self._foreign as error:
+            raise EngineError(f"onnxruntime {self.version} cannot load the model: {_line(error)}") from error
+        self.provider: str = self._session.get_providers()[0]
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        unknown = set(feeds) - set(self._inputs)
+        if unknown:
+            raise InvalidInput(f"the model has no input {min(unknown)!r}", f"it has {', '.join(self._inputs)}")
+        try:
+            return dict(zip(self._outputs, self._session.run(None, feeds)))
+        except self._foreign as error:
+            raise EngineError(f"onnxruntime {self.version} failed: {_line(error)}") from error
+
+    def close(self) -> None:
+        del self._session
+
+
+def _foreign_errors() -> tuple[type[Exception], ...]:
+    """onnxruntime's own exceptions (Fail, InvalidGraph, …), which share no base class but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return (*own, RuntimeError, ValueError)
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

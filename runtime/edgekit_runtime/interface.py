@@ -1,0 +1,81 @@
+"""Interface: what a model takes and gives, in the words of its source; and how that becomes the artifact's tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from edgekit_runtime.errors import InvalidInput
+from edgekit_runtime.preprocess import Preprocess
+from edgekit_runtime.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """``inputs`` and ``outputs`` of the model itself, in order; ``preprocess`` by input name, where declared."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocess: dict[str, Preprocess] = field(default_factory=dict)
+
+    @cached_property
+    def accepts(self) -> dict[str, TensorSpec]:
+        """What ``predict`` takes, by name: the raw image where preprocessing is declared."""
+        steps = self.preprocess
+        return {s.name: steps[s.name].accepts(s) if s.name in steps else s for s in self.inputs}
+
+    @cached_property
+    def _inner(self) -> dict[str, TensorSpec]:
+        return {spec.name: spec for spec in self.inputs}
+
+    def feeds(self, inputs: dict[str, Array] | Array) -> dict[str, Array]:
+        """The artifact's tensors from a dict of arrays by input name, or one array for a single input.
+
+        An image to preprocess may come with or without its batch axis. Raises: InvalidInput.
+        """
+        named = inputs if isinstance(inputs, dict) else {self._only(): inputs}
+        if named.keys() != self.accepts.keys():
+            odd = min(named.keys() ^ self.accepts.keys(), key=str)
+            trouble = "is missing" if odd in self.accepts else "is unknown"
+            raise InvalidInput(f"input {odd!r} {trouble}", f"the model takes {', '.join(self.accepts)}")
+        return {spec.inner: self._feed(spec, named[name]) for name, spec in self._inner.items()}
+
+    def _only(self) -> str:
+        if len(self.inputs) != 1:
+            raise InvalidInput("the model has several inputs", f"give a dict with {', '.join(self.accepts)}")
+        return self.inputs[0].name
+
+    def _feed(self, spec: TensorSpec, array: Array) -> Array:
+        wanted, step = self.accepts[spec.name], self.preprocess.get(spec.name)
+        if not hasattr(array, "dtype"):
+            raise InvalidInput(f"input {spec.name!r} is a {type(array).__name__}", "give a numpy array")
+        if step and array.ndim == len(wanted.shape) - 1:
+            array = array[None]
+        wanted.check(array)
+        return step.apply(array, spec.dtype) if step else array
+
+    def results(self, raw: dict[str, Array]) -> dict[str, Array]:
+        """The engine's outputs by the names of the source model, in its order."""
+        return {spec.name: raw[spec.inner] for spec in self.outputs}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "inputs": [spec.as_dict() for spec in self.inputs],
+            "outputs": [spec.as_dict() for spec in self.outputs],
+            "preprocess": {name: step.as_dict() for name, step in self.preprocess.items()},
+        }
+
+    @staticmethod
+    def of(document: dict[str, Any]) -> Interface:
+        """Raises: ValueError, TypeError, KeyError for what ``as_dict`` did not write."""
+        return Interface(
+            tuple(TensorSpec.of(spec) for spec in document["inputs"]),
+            tuple(TensorSpec.of(spec) for spec in document["outputs"]),
+            {name: Preprocess.of(step) for name, step in document["preprocess"].items()},
+        )

@@ -1,0 +1,89 @@
+"""Manifest: what a bundle says of itself, as canonical JSON (the config blob of its OCI image).
+
+The law: ``parse(dump(m)) == m``, and ``dump`` gives one byte sequence for one manifest (keys sorted, no spaces,
+UTF-8, no NaN), so that a digest of it means something.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edgekit_runtime.errors import BundleError
+from edgekit_runtime.home import NAME
+from edgekit_runtime.interface import Interface
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EngineNeed:
+    """An engine that can serve the model: its name here, its version range (PEP 440), providers in order, threads."""
+
+    name: str
+    version: str = ""
+    providers: tuple[str, ...] = ()
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class ProofLimits:
+    """What the golden vectors must show on a device against what the same artifact gave on the host."""
+
+    vectors: int
+    max_abs_error: float
+    min_agreement: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's config. ``sequence`` rises with every build; the engines stand in order of preference."""
+
+    app: str
+    version: str
+    sequence: int
+    target: str
+    arch: str
+    format: str
+    precision: str
+    engines: tuple[EngineNeed, ...]
+    interface: Interface
+    proof: ProofLimits
+    budget: dict[str, Any] = field(default_factory=dict)
+    verdict: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def canonical(value: object) -> bytes:
+    """One byte sequence for one JSON value. Raises: ValueError for NaN and infinities."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def dump(manifest: Manifest) -> bytes:
+    return canonical({"schema_version": SCHEMA_VERSION, **asdict(manifest), "interface": manifest.interface.as_dict()})
+
+
+def parse(data: bytes) -> Manifest:
+    """Raises: BundleError when the bytes are no manifest that this runtime understands."""
+    try:
+        document = json.loads(data)
+        if document.pop("schema_version") != SCHEMA_VERSION:
+            raise BundleError("the bundle was made for a newer runtime", "run 'edgekit device setup' for this device")
+        return _manifest(document)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BundleError(f"the bundle's manifest cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _manifest(document: dict[str, Any]) -> Manifest:
+    if not NAME.fullmatch(document["app"]):
+        raise ValueError("app name")
+    document["engines"] = tuple(_engine(need) for need in document["engines"])
+    document["interface"] = Interface.of(document["interface"])
+    document["proof"] = ProofLimits(**document["proof"])
+    return Manifest(**document)
+
+
+def _engine(need: dict[str, Any]) -> EngineNeed:
+    return EngineNeed(**{**need, "providers": tuple(need["providers"])})

@@ -1,0 +1,105 @@
+"""Preprocess: how a raw input becomes what the model takes; the same code in calibration, evaluation and on the device.
+
+Raw images are height × width × colour (RGB), alone or stacked along a first batch axis. The order is fixed:
+resize (bilinear, half-pixel centres, no antialiasing, as OpenCV's INTER_LINEAR) → centre crop → colour order →
+``(x * scale - mean) / std`` → layout → the model's dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgekit_runtime.errors import InvalidInput
+from edgekit_runtime.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """``resize``: () none, (short side,) keeping the aspect, or (height, width); ``crop``: () or (height, width).
+
+    ``mean`` and ``std`` hold one number for all colours or one each; ``dtype`` is that of the raw input.
+    """
+
+    resize: tuple[int, ...] = ()
+    crop: tuple[int, ...] = ()
+    color: str = "rgb"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: str = "NHWC"
+    dtype: str = "uint8"
+
+    @staticmethod
+    def of(document: dict[str, Any]) -> Preprocess:
+        """From JSON or TOML, where tuples are lists."""
+        return Preprocess(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+
+    def as_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def accepts(self, spec: TensorSpec) -> TensorSpec:
+        """What ``predict`` takes for a model input of this spec."""
+        batch, *sizes = spec.shape
+        if self.layout == "NCHW" and len(sizes) == 3:
+            sizes = [*sizes[1:], sizes[0]]
+        if (self.resize or self.crop) and len(sizes) == 3:
+            sizes = [None, None, sizes[2]]
+        return TensorSpec(spec.name, self.dtype, (batch, *sizes), spec.tensor)
+
+    def apply(self, raw: Array, dtype: str) -> Array:
+        """The model's input, always with its batch axis. Raises: InvalidInput for an image too small to crop."""
+        import numpy as np
+
+        x = raw
+        if self.resize:
+            x = _resize(x, self.resize)
+        if self.crop:
+            x = _crop(x, self.crop)
+        if self.color == "bgr":
+            x = x[..., ::-1]
+        x = x.astype(np.float32) * np.float32(self.scale)
+        x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        if self.layout == "NCHW":
+            x = np.moveaxis(x, -1, -3)
+        return np.ascontiguousarray(x if dtype.startswith("float") else np.rint(x)).astype(dtype, copy=False)
+
+
+def _resize(images: Array, size: tuple[int, ...]) -> Array:
+    import numpy as np
+
+    height, width = images.shape[-3:-1]
+    if len(size) == 1:
+        ratio = size[0] / min(height, width)
+        size = (max(size[0], round(height * ratio)), max(size[0], round(width * ratio)))
+    if (height, width) == size:
+        return images
+    x = images.astype(np.float32)
+    return _lerp(_lerp(x, -3, size[0]), -2, size[1])
+
+
+def _lerp(x: Array, axis: int, size: int) -> Array:
+    """Linear interpolation along one axis, samples taken at pixel centres, edges repeated."""
+    import numpy as np
+
+    have = x.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
+    low = np.floor(at).astype(np.intp)
+    high = np.minimum(low + 1, have - 1)
+    weight = (at - low).astype(np.float32).reshape([-1] + [1] * (-axis - 1))
+    below, above = np.take(x, low, axis), np.take(x, high, axis)
+    result: Array = below + (above - below) * weight
+    return result
+
+
+def _crop(images: Array, size: tuple[int, ...]) -> Array:
+    height, width = images.shape[-3:-1]
+    if height < size[0] or width < size[1]:
+        raise InvalidInput(f"an image of {height}×{width} is smaller than the crop {size[0]}×{size[1]}")
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return images[..., top : top + size[0], left : left + size[1], :]

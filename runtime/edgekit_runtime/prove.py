@@ -1,0 +1,61 @@
+"""Prove: run a release's golden vectors on this device's own kernels, before it may serve.
+
+Kernels differ between processors, so what the host saw is met within the limits in the manifest; a model that is
+right there and wrong here is what this finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgekit_runtime import bundle as bundles
+from edgekit_runtime import golden, session
+from edgekit_runtime.compare import max_abs_error, same_answer
+from edgekit_runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from edgekit_runtime.bundle import Bundle
+    from edgekit_runtime.compare import Outputs
+    from edgekit_runtime.manifest import ProofLimits
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the vectors gave here: the largest difference to the host, and the share of equal answers."""
+
+    ok: bool
+    vectors: int
+    max_abs_error: float
+    agreement: float
+    engine: str
+    provider: str
+    reasons: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "reasons": list(self.reasons)}
+
+
+def prove(bundle: Bundle) -> Proof:
+    """Raises: BundleError, EngineError (the model does not even load)."""
+    vectors = golden.parse(bundle.read(bundle.layer(bundles.GOLDEN_TYPE)))
+    with session.of_bundle(bundle) as serving:
+        got = [serving.predict(vector.inputs) for vector in vectors]
+    engine = f"{serving.engine.name} {serving.engine.version}"
+    return judge([v.expected for v in vectors], got, bundle.manifest.proof, engine, serving.engine.provider)
+
+
+def judge(
+    expected: list[Outputs], got: list[Outputs], limits: ProofLimits, engine: str, provider: str
+) -> Proof:
+    """Compare what came out with what had to; pure."""
+    if len(got) != limits.vectors or not got:
+        raise BundleError(f"{len(got)} golden vectors where the manifest says {limits.vectors}")
+    error = max(max_abs_error(want, have) for want, have in zip(expected, got))
+    agreement = sum(same_answer(want, have) for want, have in zip(expected, got)) / len(got)
+    reasons = []
+    if not error <= limits.max_abs_error:
+        reasons.append(f"outputs differ from the host's by {error:.4g}, allowed are {limits.max_abs_error:.4g}")
+    if agreement < limits.min_agreement:
+        reasons.append(f"only {agreement:.0%} of the answers are the host's, {limits.min_agreement:.0%} are needed")
+    return Proof(not reasons, len(got), error, agreement, engine, provider, tuple(reasons))

@@ -1,0 +1,194 @@
+"""Releases: bundles installed on this device, and the two pointers ``current`` and ``previous``.
+
+A release is a folder of links into the blobs, named by the bundle's digest, with a ``state.json``:
+installed → proven → good, or bad. ``current`` moves by one rename, so that it always names a whole release.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgekit_runtime import bundle as bundles
+from edgekit_runtime import durable, verify
+from edgekit_runtime.bundle import SMALL, Bundle, Descriptor
+from edgekit_runtime.errors import BundleError, DeviceError, NotInstalled
+from edgekit_runtime.home import app_folder, locked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIGNATURE = "signature"
+
+
+@dataclass(frozen=True)
+class State:
+    """What became of a release; ``proof`` is what its golden vectors gave on this device."""
+
+    name: str
+    reason: str = ""
+    installed_at: int = 0
+    signer: str = ""
+    proof: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A bundle on this device."""
+
+    folder: Path
+    bundle: Bundle
+    state: State
+
+    @property
+    def digest(self) -> str:
+        return self.bundle.digest
+
+
+def missing(home: Path, blobs: list[Descriptor]) -> list[Descriptor]:
+    """Those that this device does not have yet; ``incoming`` is made ready to take them.
+
+    Raises: DeviceError when they do not fit on the disk.
+    """
+    (home / "incoming").mkdir(parents=True, exist_ok=True)
+    lacking = [blob for blob in blobs if not bundles.blob_path(home, blob.digest).exists()]
+    need, free = sum(blob.size for blob in lacking), shutil.disk_usage(home).free
+    if need > free:
+        raise DeviceError(f"the bundle needs {need >> 10} KiB, the disk has {free >> 10} KiB free", "make room on it")
+    return lacking
+
+
+def install(home: Path, digest: str, signature: str) -> Release:
+    """Take a bundle in from ``incoming``: the signature first, then every digest, then the release folder.
+
+    Raises: SignatureError, DigestMismatch, BundleTooLarge, BundleError, DeviceError. What was refused is removed.
+    """
+    with locked(home):
+        signer = verify.verify(digest, signature, home / "trust" / "allowed_signers")
+        try:
+            bundle = _take_in(home, digest)
+        finally:
+            shutil.rmtree(home / "incoming", ignore_errors=True)
+        return _make_release(home, bundle, signature, signer)
+
+
+def _take_in(home: Path, digest: str) -> Bundle:
+    (home / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+    arrived = home / "incoming" / digest.partition(":")[2]
+    size = min(arrived.stat().st_size, SMALL) if arrived.exists() else 0
+    _adopt(home, Descriptor(bundles.IMAGE_TYPE, digest, size))
+    image = bundles.open_image(home, digest)
+    for blob in (image.config, *image.layers):
+        _adopt(home, blob)
+    return bundles.open_bundle(home, digest)
+
+
+def _adopt(home: Path, blob: Descriptor) -> None:
+    place = bundles.blob_path(home, blob.digest)
+    arrived = home / "incoming" / place.name
+    if arrived.exists():
+        durable.adopt(arrived, place, blob.digest, blob.size)
+    elif not place.exists():
+        raise BundleError(f"{blob.digest[:19]}: the blob did not arrive", "push the bundle again")
+
+
+def _make_release(home: Path, bundle: Bundle, signature: str, signer: str) -> Release:
+    folder = app_folder(home, bundle.manifest.app) / "releases" / bundle.digest.partition(":")[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, digest in _names(bundle).items():
+        durable.link(bundles.blob_path(home, digest), folder / name)
+    durable.write(folder / SIGNATURE, signature.encode())
+    release = Release(folder, bundle, State("installed", installed_at=int(time.time()), signer=signer))
+    if (folder / "state.json").exists():
+        release = Release(folder, bundle, _read_state(folder))
+    durable.sync(folder.parent)
+    return release if release.state.name in ("proven", "good") else mark(release, "installed", signer=signer)
+
+
+def _names(bundle: Bundle) -> dict[str, str]:
+    model = bundle.layer(bundles.MODEL_TYPE)
+    return {
+        "image.json": bundle.digest,
+        "manifest.json": bundle.config.digest,
+        f"model.{model.media_type.rpartition('+')[2]}": model.digest,
+        "golden.npz": bundle.layer(bundles.GOLDEN_TYPE).digest,
+    }
+
+
+def mark(release: Release, name: str, **changes: Any) -> Release:
+    """The release in another state, written down."""
+    state = State(**{**asdict(release.state), "reason": "", **changes, "name": name})
+    durable.write(release.folder / "state.json", json.dumps(asdict(state), indent=1).encode())
+    return Release(release.folder, release.bundle, state)
+
+
+def _read_state(folder: Path) -> State:
+    try:
+        return State(**json.loads((folder / "state.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return State("installed", "its state could not be read")
+
+
+def find(home: Path, app: str, digest: str) -> Release:
+    """Raises: NotInstalled, BundleError, DigestMismatch."""
+    folder = app_folder(home, app) / "releases" / digest.partition(":")[2]
+    if not folder.is_dir():
+        raise NotInstalled(f"{app}: release {digest[:19]} is not on this device", "push it")
+    return Release(folder, bundles.open_bundle(home, digest), _read_state(folder))
+
+
+def pointed(home: Path, app: str, pointer: str) -> str:
+    """The digest that ``current`` or ``previous`` names, "" when there is none."""
+    try:
+        return f"sha256:{os.path.basename(os.readlink(app_folder(home, app) / pointer))}"
+    except FileNotFoundError:
+        return ""
+
+
+def current(home: Path, app: str) -> Release:
+    """The release that serves. Raises: NotInstalled."""
+    digest = pointed(home, app, "current")
+    if not digest:
+        known = ", ".join(apps(home)) or "none"
+        raise NotInstalled(f"no app {app!r} is live on this device", f"live apps: {known}; 'edgekit push' brings one")
+    return find(home, app, digest)
+
+
+def apps(home: Path) -> list[str]:
+    """The apps that have a current release, sorted."""
+    return sorted(path.parent.name for path in (home / "apps").glob("*/current"))
+
+
+def activate(home: Path, app: str, digest: str) -> Release:
+    """Switch ``current`` to a proven release. Raises: NotInstalled, DeviceError."""
+    with locked(home):
+        release = find(home, app, digest)
+        if release.state.name not in ("proven", "good"):
+            raise DeviceError(f"{app}: release {digest[:19]} is {release.state.name}, not proven", "prove it first")
+        before = pointed(home, app, "current")
+        if before not in ("", digest):
+            _point(home, app, "previous", before)
+        _point(home, app, "current", digest)
+        return mark(release, "good")
+
+
+def rollback(home: Path, app: str, reason: str) -> Release:
+    """Switch back to ``previous``; the release that is left becomes bad. Raises: NotInstalled, DeviceError."""
+    with locked(home):
+        left, digest = current(home, app), pointed(home, app, "previous")
+        if digest in ("", left.digest):
+            raise DeviceError(f"{app}: there is no previous release to go back to", "push the one you want")
+        release = find(home, app, digest)
+        if release.state.name == "bad":
+            raise DeviceError(f"{app}: the previous release is marked bad ({release.state.reason})", "push a good one")
+        _point(home, app, "current", digest)
+        mark(left, "bad", reason=reason)
+        return release
+
+
+def _point(home: Path, app: str, pointer: str, digest: str) -> None:
+    durable.point(app_folder(home, app) / pointer, f"releases/{digest.partition(':')[2]}")
