@@ -1,0 +1,80 @@
+"""Build: from a model and data to the contents of a bundle for a target, or to the reasons why there is none."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgekit import guard, pack, recipe
+from edgekit.bundle import Contents
+from edgekit.guard import Measured, Tally, Verdict
+from edgekit.model import Model
+from edgekit.order import Order
+from edgekit.passes import all_passes
+from edgekit.target import Target
+from edgekit.workshop import Candidate, Workshop
+from edgekit_runtime.interface import Interface
+from edgekit_runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a build: all candidates as measured, the baseline first; no contents when the verdict is no."""
+
+    target: Target
+    measured: tuple[Measured, ...]
+    verdict: Verdict
+    contents: Contents | None
+
+
+def build(source: Model, target: Target, order: Order, tell: Callable[[str], None]) -> Outcome:
+    """Make the candidates for a target, measure them side by side, and choose one that holds the budget.
+
+    Raises: ModelError for a model that cannot be converted, DataError, ConfigError, EngineError.
+    """
+    precisions = order.precisions or target.precisions
+    recipes = recipe.plan(source, target, precisions, all_passes())
+    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder, ExitStack() as stack:
+        workshop, made = Workshop(target, order, Path(folder)), list[Candidate]()
+        for each in recipes:
+            tell(f"{target.name}: making {each.name}")
+            made.append(workshop.make(source, each))
+        sessions = [stack.enter_context(_session(candidate, target, order)) for candidate in made]
+        samples = order.dataset("evaluation", sessions[0].interface)
+        tell(f"{target.name}: measuring {len(made)} candidates")
+        tallies = guard.measure(sessions, samples)
+        measured = [_measured(*parts) for parts in zip(made, sessions, tallies, strict=True)]
+        chosen, verdict = guard.choose(measured, order.budget, precisions, platform.machine() == target.arch)
+        if chosen is None:
+            return Outcome(target, tuple(measured), verdict, None)
+        measured[chosen] = replace(measured[chosen], chosen=True)
+        vectors = pack.vectors(sessions[0], sessions[chosen], samples)
+        contents = pack.contents(source, made[chosen], target, order, vectors, measured, verdict)
+    return Outcome(target, tuple(measured), verdict, contents)
+
+
+def _session(candidate: Candidate, target: Target, order: Order) -> Session:
+    """As on the device, but with no more threads than this host has cores."""
+    interface = Interface(candidate.model.inputs, candidate.model.outputs, order.preprocess)
+    threads = min(target.threads, os.cpu_count() or 1)
+    return Session(candidate.model.path.read_bytes(), interface, pack.needs(candidate.recipe.engines, threads))
+
+
+def _measured(candidate: Candidate, session: Session, tally: Tally) -> Measured:
+    return Measured(
+        name=candidate.recipe.name,
+        format=candidate.recipe.format.value,
+        engine=session.engine.name,
+        precision=candidate.recipe.precision,
+        size_bytes=candidate.model.size,
+        samples=tally.samples,
+        agreement=tally.agree / tally.samples,
+        accuracy=tally.accuracy,
+        max_abs_error=tally.max_abs_error,
+        latency_ms=tally.latency_ms,
+    )

@@ -1,0 +1,61 @@
+"""Reading ONNX files: what they take and give, and whether they may be used at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from edgekit.errors import UnsupportedFormat
+from edgekit.model import Format, Model, digest_of
+from edgekit_runtime.tensors import DTYPES, TensorSpec
+
+QUANTIZED_OPS = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+)
+
+
+def read(path: Path) -> Model:
+    """Raises: UnsupportedFormat."""
+    graph = load(path).graph
+    initial = {tensor.name for tensor in graph.initializer}
+    return Model(
+        path,
+        Format.ONNX,
+        tuple(_spec(path, value) for value in graph.input if value.name not in initial),
+        tuple(_spec(path, value) for value in graph.output),
+        digest_of(path),
+        quantized=any(node.op_type in QUANTIZED_OPS for node in graph.node),
+    )
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The checked model with all its weights in memory.
+
+    Weights in files beside it are read, in files elsewhere refused (onnx >= 1.21 holds paths, links and hard links
+    to the model's folder). Raises: UnsupportedFormat.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except DecodeError as error:
+        raise UnsupportedFormat(f"{path}: not an ONNX model, or cut short", "export or copy it again") from error
+    except (onnx.checker.ValidationError, ValueError, FileNotFoundError, OSError) as error:
+        raise UnsupportedFormat(f"{path}: refused: {_line(error)}", "export it again, with its weights inside") from error
+    if not model.graph.node:
+        raise UnsupportedFormat(f"{path}: an ONNX model without a single node", "export it again")
+    return model
+
+
+def _spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.tensor_type
+    name = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name if kind.elem_type else "?"
+    if name not in DTYPES:
+        raise UnsupportedFormat(f"{path}: {value.name} is of a type that edgekit does not serve ({name})")
+    sizes = (dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in kind.shape.dim)
+    return TensorSpec(value.name, name, tuple(size if size else None for size in sizes))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,74 @@
+"""Recipe: the passes that lead from a model to one candidate; a plan is all candidates worth trying."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekit.errors import ConversionError
+from edgekit.model import Format, Model
+from edgekit.passes import Pass
+from edgekit.target import EngineChoice, Target
+
+FLOAT = "float32"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One candidate: its format, what it computes in, the engines that could run it, and the way to it."""
+
+    format: Format
+    precision: str
+    engines: tuple[EngineChoice, ...]
+    passes: tuple[Pass, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.format.value}-{self.precision}"
+
+
+def plan(source: Model, target: Target, precisions: Sequence[str], passes: Sequence[Pass]) -> tuple[Recipe, ...]:
+    """The recipes for a target, best first; the first is float where the source is, and the measure of the others.
+
+    Raises: ConversionError when the target runs no format that this model can be brought into.
+    """
+    formats = dict.fromkeys(Format(engine.format) for engine in target.engines)
+    recipes = [recipe for form in formats for recipe in _recipes(source, target, form, precisions, passes)]
+    if not recipes:
+        wanted = " or ".join(form.value for form in formats)
+        how = f"a quantized {source.format.value} model" if source.quantized else source.format.value
+        hint = "give the float model that it was made from" if source.quantized else "export it to ONNX or TFLite"
+        raise ConversionError(f"{source.path.name}: no way from {how} to {wanted} for {target.name}", hint)
+    return tuple(recipes)
+
+
+def _recipes(
+    source: Model, target: Target, form: Format, precisions: Sequence[str], passes: Sequence[Pass]
+) -> list[Recipe]:
+    engines = tuple(engine for engine in target.engines if engine.format == form.value)
+    if source.quantized:
+        return [Recipe(form, "int8", engines, ())] if form is source.format else []
+    route = way(source.format, form, passes)
+    if route is None:
+        return []
+    quantizers = {step.precision: (step,) for step in passes if step.precision and step.accepts is form}
+    known = {FLOAT: (), **quantizers}
+    wanted = [FLOAT, *(precision for precision in precisions if precision != FLOAT and precision in known)]
+    return [Recipe(form, precision, engines, (*route, *known[precision])) for precision in wanted]
+
+
+def way(source: Format, goal: Format, passes: Sequence[Pass]) -> tuple[Pass, ...] | None:
+    """The fewest conversions from one format to another; None when there is no way."""
+    conversions = [step for step in passes if not step.precision]
+    queue: deque[tuple[Format, tuple[Pass, ...]]] = deque([(source, ())])
+    seen = {source}
+    while queue:
+        form, route = queue.popleft()
+        if form is goal:
+            return route
+        for step in conversions:
+            if step.accepts is form and step.produces not in seen:
+                seen.add(step.produces)
+                queue.append((step.produces, (*route, step)))
+    return None

@@ -1,0 +1,75 @@
+"""Reading TFLite files: what they take and give; and giving a file the signature that tools ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from edgekit.errors import UnsupportedFormat
+from edgekit.model import Format, Model, digest_of
+from edgekit_runtime.tensors import DTYPES, TensorSpec
+
+SIGNATURE = "serving_default"
+IDENTIFIER = b"TFL3"
+
+
+def read(path: Path) -> Model:
+    """Raises: UnsupportedFormat."""
+    try:
+        interpreter = Interpreter(model_content=path.read_bytes())
+    except ValueError as error:
+        raise UnsupportedFormat(f"{path}: not a TFLite model, or cut short", "export or copy it again") from error
+    names = _signature_names(interpreter)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    return Model(
+        path,
+        Format.TFLITE,
+        tuple(_spec(path, detail, names) for detail in inputs),
+        tuple(_spec(path, detail, names) for detail in outputs),
+        digest_of(path),
+        quantized=any(scale for detail in interpreter.get_tensor_details() for scale in detail["quantization"][:1]),
+    )
+
+
+def _signature_names(interpreter: Interpreter) -> dict[int, str]:
+    """Tensor index → the name that the one signature gives it; its order may be another than the graph's."""
+    signatures = interpreter._get_full_signature_list()
+    if len(signatures) != 1:
+        return {}
+    (signature,) = signatures.values()
+    return {index: name for part in ("inputs", "outputs") for name, index in signature[part].items()}
+
+
+def _spec(path: Path, detail: dict[str, Any], names: dict[int, str]) -> TensorSpec:
+    dtype = detail["dtype"].__name__
+    if dtype not in DTYPES:
+        raise UnsupportedFormat(f"{path}: {detail['name']} is of a type that edgekit does not serve ({dtype})")
+    signature = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
+    shape = tuple(None if size < 0 else int(size) for size in signature)
+    return TensorSpec(names.get(detail["index"], detail["name"]), dtype, shape, detail["name"])
+
+
+def with_signature(model: bytes) -> bytes:
+    """The model with a signature over its inputs and outputs, where it has none; older converters wrote none."""
+    document = schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
+    if document.signatureDefs:
+        return model
+    graph = document.subgraphs[0]
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE.encode(), 0
+    signature.inputs = [_named(graph, index) for index in graph.inputs]
+    signature.outputs = [_named(graph, index) for index in graph.outputs]
+    document.signatureDefs = [signature]
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(document.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _named(graph: Any, index: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = graph.tensors[index].name, index
+    return entry

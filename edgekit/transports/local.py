@@ -1,0 +1,118 @@
+"""The local transport: this machine as a device, a folder as its ``EDGEKIT_HOME``.
+
+For trials, tests and machines that serve what they build. It isolates nothing: commands run as the caller.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from edgekit.errors import ConfigError, TransportError, TransportTimeout
+from edgekit.transports import Completed, Options, Transport
+
+CHUNK = 1 << 20
+NOT_FOUND = 127  # what a shell answers, so that both transports say the same
+NOT_EXECUTABLE = 126
+
+
+def connect(uri: str, options: Options) -> Transport:
+    """The transport for ``local:/path/to/folder``, which is made when it is not there. Raises: ConfigError."""
+    parts = urlsplit(uri)
+    if parts.netloc or parts.query or parts.fragment or not parts.path:
+        raise ConfigError(f"{uri!r} is no local device", "write local:/path/to/folder")
+    home = Path(unquote(parts.path)).expanduser().absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{uri}: the folder cannot be made: {error.strerror}") from error
+    return Local(home)
+
+
+class Local:
+    """Commands run in the device's home; a path that is not absolute starts there."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120.0) -> Completed:
+        """Run a program and wait until it has ended and closed its output; late, its whole process group is killed.
+
+        A program ended by signal N has the status 128 + N, one that is not there 127.
+        Raises: TransportTimeout, TransportError, ConfigError (no argument, or one with NUL).
+        """
+        if not argv:
+            raise ConfigError("a command for a device needs a program")
+        try:
+            return self._run(argv, stdin, timeout_s)
+        except (FileNotFoundError, PermissionError) as error:
+            status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            return Completed(tuple(argv), status, b"", f"{argv[0]}: {error.strerror}\n".encode(errors="replace"))
+        except ValueError as error:
+            raise ConfigError(f"an argument for {argv[0]!r} cannot be given: {error}") from error
+        except OSError as error:
+            raise TransportError(f"{self._home}: {argv[0]} cannot be run: {error.strerror}") from error
+
+    def put(self, source: Path, destination: str, *, sent: Callable[[int], None] = lambda size: None) -> None:
+        """Copy a file into the device. Raises: TransportError (no space, no permission, …)."""
+        with self._reporting(f"writing {destination}"):
+            _copy(source, self._home / destination, sent)
+
+    def get(self, source: str, destination: Path) -> None:
+        """Copy a file out of the device. Raises: TransportError (no such file, …)."""
+        with self._reporting(f"reading {source}"):
+            _copy(self._home / source, destination, lambda size: None)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, argv: Sequence[str], stdin: bytes, timeout_s: float) -> Completed:
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "EDGEKIT_HOME": str(self._home)},
+            cwd=self._home,
+            start_new_session=True,
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout_s)
+            except BaseException as error:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    late = f"{self._home}: {argv[0]} did not end within {timeout_s:g} s"
+                    raise TransportTimeout(late) from error
+                raise
+        status = process.returncode
+        return Completed(tuple(argv), 128 - status if status < 0 else status, stdout, stderr)
+
+    @contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TransportError(f"{self._home}: failed while {what}: {error.strerror} ({error.filename})") from error
+
+
+def _copy(source: Path, destination: Path, sent: Callable[[int], None]) -> None:
+    with source.open("rb") as reader, destination.open("wb") as writer:
+        while chunk := reader.read(CHUNK):
+            writer.write(chunk)
+            sent(len(chunk))
