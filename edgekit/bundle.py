@@ -77,9 +77,7 @@ def _fill(folder: Path, contents: Contents, signer: Signer) -> None:
         {**signature.as_dict(), "artifactType": SIGNATURE_TYPE},
     ]
     (folder / "oci-layout").write_bytes(canonical({"imageLayoutVersion": "1.0.0"}))
-    (folder / "index.json").write_bytes(
-        canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries})
-    )
+    (folder / "index.json").write_bytes(canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}))
 
 
 def _put_image(folder: Path, contents: Contents) -> Descriptor:

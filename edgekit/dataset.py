@@ -45,7 +45,8 @@ class Sample:
 class Source(Protocol):
     """Where raw samples come from: arrays by input name ("" for the only one), no batch axis."""
 
-    digest: str
+    @property
+    def digest(self) -> str: ...
 
     def raw(self, role: str) -> Iterator[Raw]: ...
 
@@ -133,7 +134,10 @@ class FunctionSource:
     def raw(self, role: str) -> Iterator[Raw]:
         for item in self.function():
             sample, label = item if isinstance(item, tuple) else (item, None)
-            yield sample if isinstance(sample, dict) else {"": np.asarray(sample)}, None if label is None else int(label)
+            yield (
+                sample if isinstance(sample, dict) else {"": np.asarray(sample)},
+                None if label is None else int(label),
+            )
 
 
 def open_dataset(source: str, role: str, interface: Interface, base: Path) -> Dataset:
@@ -145,7 +149,9 @@ def open_dataset(source: str, role: str, interface: Interface, base: Path) -> Da
         return Dataset(source, role, FolderSource(path, _digest_of_names(path)), interface)
     if ":" in source and "/" not in source:
         return Dataset(source, role, FunctionSource(_function(source), source), interface)
-    raise DataError(f"{source}: no such {role} data", "give an .npz file, a folder of images, or package.module:function")
+    raise DataError(
+        f"{source}: no such {role} data", "give an .npz file, a folder of images, or package.module:function"
+    )
 
 
 def _listed(listed: Path, role: str) -> Iterator[tuple[str, int | None]]:
@@ -156,7 +162,9 @@ def _listed(listed: Path, role: str) -> Iterator[tuple[str, int | None]]:
             if row.get("split", "") in ("", *SPLITS[role]):
                 yield row["file"], int(row["label"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{listed}: row {row} has no file or no integer label", "columns: file,label[,split]") from error
+            raise DataError(
+                f"{listed}: row {row} has no file or no integer label", "columns: file,label[,split]"
+            ) from error
 
 
 def _found(folder: Path) -> Iterator[tuple[str, int | None]]:

@@ -145,7 +145,7 @@ def choose(
     """Which candidate ships (its index), and why not the others; the first one is the baseline.
 
     The order of ``precisions`` decides, then the latency. Latency counts only where the host has the target's
-    architecture: elsewhere a quantized model is not said to be slower, nor fast.
+    architecture: elsewhere the target's own order of engines decides.
     """
     baseline, reasons, holding = candidates[0], [], []
     for index, candidate in enumerate(candidates):
@@ -158,8 +158,12 @@ def choose(
     notes = () if comparable_host else _not_judged(budget)
     if not holding:
         return None, Verdict(False, tuple(reasons), notes)
-    best = min(holding, key=lambda i: (precisions.index(candidates[i].precision), candidates[i].latency_ms.p50))
+    best = min(holding, key=lambda i: _rank(i, candidates[i], precisions, comparable_host))
     return best, Verdict(True, tuple(reasons), notes)
+
+
+def _rank(index: int, candidate: Measured, precisions: Sequence[str], comparable_host: bool) -> tuple[int, float]:
+    return precisions.index(candidate.precision), candidate.latency_ms.p50 if comparable_host else index
 
 
 def _slower(candidate: Measured, candidates: Sequence[Measured]) -> list[str]:

@@ -40,7 +40,9 @@ def _archive_config(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
             return json.loads(file.read(CONFIG_BYTES))
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
-        raise UnsupportedFormat(f"{path}: not a Keras model, or cut short", "save it again with model.save()") from error
+        raise UnsupportedFormat(
+            f"{path}: not a Keras model, or cut short", "save it again with model.save()"
+        ) from error
 
 
 def _h5_config(path: Path) -> Any:

@@ -42,7 +42,9 @@ def load(path: Path) -> onnx.ModelProto:
     except DecodeError as error:
         raise UnsupportedFormat(f"{path}: not an ONNX model, or cut short", "export or copy it again") from error
     except (onnx.checker.ValidationError, ValueError, FileNotFoundError, OSError) as error:
-        raise UnsupportedFormat(f"{path}: refused: {_line(error)}", "export it again, with its weights inside") from error
+        raise UnsupportedFormat(
+            f"{path}: refused: {_line(error)}", "export it again, with its weights inside"
+        ) from error
     if not model.graph.node:
         raise UnsupportedFormat(f"{path}: an ONNX model without a single node", "export it again")
     return model

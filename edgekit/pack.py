@@ -50,8 +50,13 @@ def _vector(baseline: Session, chosen: Session, sample: Sample) -> golden.Vector
 
 
 def contents(
-    source: Model, candidate: Candidate, target: Target, order: Order, golden_vectors: list[golden.Vector],
-    measured: Sequence[Measured], verdict: Verdict,
+    source: Model,
+    candidate: Candidate,
+    target: Target,
+    order: Order,
+    golden_vectors: list[golden.Vector],
+    measured: Sequence[Measured],
+    verdict: Verdict,
 ) -> Contents:
     """All of a bundle but its signature."""
     recipe, model = candidate.recipe, candidate.model

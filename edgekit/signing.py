@@ -25,7 +25,9 @@ class Signer:
         """The armoured signature (SSHSIG) of a bundle's digest. Raises: ConfigError, EdgekitError."""
         done = _ssh_keygen(["-Y", "sign", "-n", NAMESPACE, "-f", str(self.key)], message(digest))
         if done.returncode:
-            raise ConfigError(f"{self.key}: cannot sign with it: {_last_line(done)}", "unlock it with ssh-add, or name another")
+            raise ConfigError(
+                f"{self.key}: cannot sign with it: {_last_line(done)}", "unlock it with ssh-add, or name another"
+            )
         return done.stdout.decode()
 
     def allowed_line(self) -> str:

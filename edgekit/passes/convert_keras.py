@@ -40,7 +40,9 @@ def run_onnx(model: Model, context: Context) -> Model:
 def _convert(model: Model, context: Context, form: Format) -> Model:
     for module in ("tensorflow", "tf2onnx") if form is Format.ONNX else ("tensorflow",):
         if find_spec(module) is None:
-            raise ExtraNotInstalled(f"{model.path.name}: Keras models need {module}", "pip install 'edgekit-sdk[tensorflow]'")
+            raise ExtraNotInstalled(
+                f"{model.path.name}: Keras models need {module}", "pip install 'edgekit-sdk[tensorflow]'"
+            )
     result = context.work / f"{model.path.stem}.{form.value}"
     order = {"source": str(model.path.resolve()), "result": str(result), "opset": context.target.onnx.opset}
     facts = _child({**order, "ir_version": context.target.onnx.ir_version, "format": form.value, "probes": PROBES})
@@ -53,7 +55,9 @@ def _convert(model: Model, context: Context, form: Format) -> Model:
 def _child(order: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "edgekit.passes.keras_child"]
     try:
-        done = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, input=json.dumps(order), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise ConversionError(f"{order['source']}: not converted within {TIMEOUT_S} s") from error
     if done.returncode:

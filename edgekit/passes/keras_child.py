@@ -22,68 +22,82 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3")
     order = json.loads(sys.stdin.read())
-    model, flavour = load(order["source"])
-    if order["format"] == "tflite":
-        to_tflite(model, order)
-    else:
-        to_onnx(model, flavour, order)
-    probe = probe_file(model, order)
-    facts = {"inputs": specs(model.inputs), "outputs": specs(model.outputs, model.output_names), "probe": probe}
-    print(json.dumps(facts))
+    model = load(order["source"])
+    {"tflite": to_tflite, "onnx": to_onnx}[order["format"]](model, order)
+    inputs = specs(model.inputs, [name_of(tensor) for tensor in model.inputs])
+    outputs = specs(model.outputs, model.output_names)
+    print(json.dumps({"inputs": inputs, "outputs": outputs, "probe": probe_file(model, order)}))
 
 
-def load(path: str) -> tuple[Any, str]:
+def load(path: str) -> Any:
     """The model by Keras 3; by tf_keras (Keras 2) where Keras 3 refuses a legacy .h5."""
     import keras
 
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True), "keras"
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except (TypeError, ValueError):
         if not path.endswith(".h5"):
             raise
         import tf_keras
 
-        return tf_keras.models.load_model(path, compile=False), "tf_keras"
+        return tf_keras.models.load_model(path, compile=False)
 
 
 def to_tflite(model: Any, order: dict[str, Any]) -> None:
     import tensorflow as tf
 
-    Path(order["result"]).write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete(model)]).convert())
+    function = as_function(model).get_concrete_function(*signature(model))
+    Path(order["result"]).write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
 
 
-def to_onnx(model: Any, flavour: str, order: dict[str, Any]) -> None:
+def to_onnx(model: Any, order: dict[str, Any]) -> None:
     import onnx
     import tf2onnx
 
-    signature = tuple(concrete(model).inputs)
-    document, _ = tf2onnx.convert.from_function(None, signature, opset=order["opset"])
+    document, _ = tf2onnx.convert.from_function(as_function(model), signature(model), opset=order["opset"])
     document.ir_version = order["ir_version"]
     onnx.save(document, order["result"])
 
 
-def concrete(model: Any) -> Any:
-    """The model as a TensorFlow function; a free batch stays free."""
+def as_function(model: Any) -> Any:
+    """The model as a TensorFlow function of one argument an input, in inference mode."""
     import tensorflow as tf
 
-    signature = [tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, tensor.name.partition(":")[0]) for tensor in model.inputs]
-    return tf.function(lambda *inputs: model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)).get_concrete_function(*signature)
+    return tf.function(lambda *inputs: model(list(inputs) if len(inputs) > 1 else inputs[0], training=False))
 
 
-def specs(tensors: Any, names: Any = None) -> list[dict[str, Any]]:
+def signature(model: Any) -> list[Any]:
+    """What the function takes; the batch is free."""
+    import tensorflow as tf
+
+    return [tf.TensorSpec([None, *tensor.shape[1:]], dtype_of(tensor), name_of(tensor)) for tensor in model.inputs]
+
+
+def name_of(tensor: Any) -> str:
+    name: str = tensor.name
+    return name.partition(":")[0]
+
+
+def dtype_of(tensor: Any) -> str:
+    return str(getattr(tensor.dtype, "name", tensor.dtype))
+
+
+def specs(tensors: Any, names: list[str]) -> list[dict[str, Any]]:
     return [
-        {"name": (names[i] if names else t.name).partition(":")[0], "dtype": str(getattr(t.dtype, "name", t.dtype)), "shape": [None, *t.shape[1:]]}
-        for i, t in enumerate(tensors)
+        {"name": name, "dtype": dtype_of(tensor), "shape": [None, *tensor.shape[1:]]}
+        for name, tensor in zip(names, tensors, strict=True)
     ]
 
 
 def probe_file(model: Any, order: dict[str, Any]) -> str:
+    """Inputs between 0 and 1 with what Keras gives for them."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for index in range(order["probes"]):
-        inputs = [rng.random((1, *(size or 1 for size in t.shape[1:]))).astype(str(getattr(t.dtype, "name", t.dtype))) for t in model.inputs]
+        sizes = [(1, *(size or 1 for size in tensor.shape[1:])) for tensor in model.inputs]
+        inputs = [rng.random(size).astype(dtype_of(t)) for size, t in zip(sizes, model.inputs, strict=True)]
         outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         arrays.update({f"in.{index}.{i}": array for i, array in enumerate(inputs)})
@@ -96,6 +110,6 @@ def probe_file(model: Any, order: dict[str, Any]) -> str:
 if __name__ == "__main__":
     try:
         main()
-    except Exception as error:  # noqa: BLE001 — the outermost frame of this process
+    except Exception as error:
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)

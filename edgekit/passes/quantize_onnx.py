@@ -80,11 +80,20 @@ def _tidy(path: Path, form: OnnxForm) -> None:
 
 @contextmanager
 def _as_conversion_error(model: Model) -> Iterator[None]:
-    """onnx and onnxruntime raise a dozen unrelated errors; its advice to preprocess, which was done, is silenced."""
+    """Onnx and onnxruntime raise a dozen unrelated errors; its advice to preprocess, which was done, is silenced."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
-    foreign = (*own, ValueError, RuntimeError, AssertionError, KeyError, IndexError, TypeError, AttributeError)
+    foreign: tuple[type[Exception], ...] = (
+        *own,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    )
     logger = logging.getLogger()
     disabled, logger.disabled = logger.disabled, True
     try:

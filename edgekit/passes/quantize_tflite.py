@@ -78,10 +78,10 @@ def _signature_key(model: Model) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The quantizer draws progress bars of its own and warns of the debugging mode that it uses on purpose."""
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+    silence = contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO())
+    with silence[0], silence[1], warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 quantize = Pass(NAME, Format.TFLITE, Format.TFLITE, run, precision="int8")

@@ -1,4 +1,4 @@
-"""Whether the key that a host shows is the key that we know it by: OpenSSH's known_hosts files, and who may add to them.
+"""Whether the key that a host shows is the one that we know it by: OpenSSH's known_hosts files, and adding to them.
 
 A changed or revoked key is always refused, whatever anybody allows. Host certificates are not supported:
 ``@cert-authority`` lines are passed over, so such a host counts as unknown unless its own key is known too.
@@ -116,7 +116,7 @@ def _allow(key: HostKey, host: Resolved, options: Options) -> None:
     if options.ask is None or strict in REFUSING:
         raise HostKeyError(
             f"{host.label}: the host key is unknown: {key}",
-            "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` on the device, then use --accept-new-host-key",
+            "compare it (on the device: ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then say --accept-new-host-key",
         )
     if not options.ask(f"The host key of {host.label} is unknown.\nIt is {key}.\nTrust it from now on?"):
         raise HostKeyError(f"{host.label}: the host key {key} was not accepted")

@@ -19,8 +19,7 @@ from edgekit.errors import ConfigError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Options, Transport
 
 CHUNK = 1 << 20
-NOT_FOUND = 127  # what a shell answers, so that both transports say the same
-NOT_EXECUTABLE = 126
+_UNSTARTED: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}  # as a shell on a device has it
 
 
 def connect(uri: str, options: Options) -> Transport:
@@ -52,12 +51,12 @@ class Local:
             raise ConfigError("a command for a device needs a program")
         try:
             return self._run(argv, stdin, timeout_s)
-        except (FileNotFoundError, PermissionError) as error:
-            status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-            return Completed(tuple(argv), status, b"", f"{argv[0]}: {error.strerror}\n".encode(errors="replace"))
         except ValueError as error:
             raise ConfigError(f"an argument for {argv[0]!r} cannot be given: {error}") from error
         except OSError as error:
+            if type(error) in _UNSTARTED and str(error.filename) != str(self._home):
+                reason = f"{argv[0]}: {error.strerror}\n"
+                return Completed(tuple(argv), _UNSTARTED[type(error)], b"", reason.encode(errors="replace"))
             raise TransportError(f"{self._home}: {argv[0]} cannot be run: {error.strerror}") from error
 
     def put(self, source: Path, destination: str, *, sent: Callable[[int], None] = lambda size: None) -> None:
@@ -96,6 +95,7 @@ class Local:
             except BaseException as error:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
                 if isinstance(error, subprocess.TimeoutExpired):
                     late = f"{self._home}: {argv[0]} did not end within {timeout_s:g} s"
                     raise TransportTimeout(late) from error

@@ -20,7 +20,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import paramiko
 from paramiko.agent import AgentKey, AgentSSH
@@ -49,12 +49,11 @@ def connect(uri: str, options: Options) -> Transport:
 
     Raises: ConfigError, ConnectError, HostKeyError.
     """
-    link: paramiko.Transport | None = None
+    hosts = ssh_config.route(ssh_config.from_uri(uri), _ask)
     with ExitStack() as held:
-        hosts = ssh_config.route(ssh_config.from_uri(uri), _ask)
-        for host in hosts:
+        link = _open(hosts[0], None, options, held)
+        for host in hosts[1:]:
             link = _open(host, link, options, held)
-        assert link is not None
         return SSH(link, hosts[-1].label, held.pop_all())
 
 
@@ -78,7 +77,7 @@ class SSH:
         command = _command(argv)
         until = monotonic() + timeout_s
         with self._reporting(f"running {argv[0]}"):
-            channel = self._link.open_session(timeout=timeout_s)
+            channel = self._channel(timeout_s)
             with ThreadPoolExecutor(3) as pool, closing(channel):  # closing comes first, and ends the three
                 jobs = [
                     pool.submit(_start, channel, command, stdin),
@@ -128,6 +127,14 @@ class SSH:
     ) -> None:
         self.close()
 
+    def _channel(self, timeout_s: float) -> paramiko.Channel:
+        try:
+            return self._link.open_session(timeout=timeout_s)
+        except paramiko.SSHException as error:
+            if str(error).startswith("Timeout"):  # paramiko has no class for it
+                raise TimeoutError(str(error)) from error
+            raise
+
     @contextmanager
     def _files(self) -> Iterator[paramiko.SFTPClient]:
         """The SFTP session, for one transfer at a time; a transfer that failed leaves answers unread, so it ends it."""
@@ -141,7 +148,7 @@ class SSH:
             self._sftp = sftp
 
     def _open_sftp(self) -> paramiko.SFTPClient:
-        channel = self._link.open_session(timeout=STALL_S)
+        channel = self._channel(STALL_S)
         channel.settimeout(STALL_S)
         alarm = threading.Timer(STALL_S, channel.close)  # paramiko waits for this answer without end
         alarm.start()
@@ -161,14 +168,15 @@ class SSH:
         try:
             yield
         except TimeoutError as error:
-            raise TransportTimeout(f"{self._label}: no answer for {STALL_S:g} s while {what}") from error
+            raise TransportTimeout(f"{self._label}: no answer while {what}") from error
         except (EOFError, OSError, paramiko.SSHException) as error:
             if self._is_lost():
                 raise ConnectError(f"{self._label}: the connection was lost while {what}") from error
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            own = f" ({name})" if (name := getattr(error, "filename", None)) else ""  # a file of the host
             folder = PurePosixPath(what.partition(" ")[2]).parent
             hint = f"no space left, perhaps: df -h {shlex.quote(str(folder))}" if reason == "Failure" else None
-            raise TransportError(f"{self._label}: failed while {what}: {reason}", hint) from error
+            raise TransportError(f"{self._label}: failed while {what}: {reason}{own}", hint) from error
 
     def _is_lost(self) -> bool:
         self._link.join(0.1)  # it closes its channels a moment before it ends
@@ -188,7 +196,7 @@ def _command(argv: Sequence[str]) -> bytes:
 
 
 def _start(channel: paramiko.Channel, command: bytes, stdin: bytes) -> bytes:
-    channel.exec_command(command)  # type: ignore[arg-type]  # bytes are sent as they are
+    channel.exec_command(command)
     with suppress(OSError):  # the program need not read it all
         for start in range(0, len(stdin), CHUNK):
             channel.sendall(stdin[start : start + CHUNK])
@@ -209,14 +217,14 @@ def _ask_paramiko(address: Address) -> str:
     """The same, of paramiko's parser, for hosts without OpenSSH; it knows no ``Include``. Raises: ConfigError."""
     file = address.config or Path("~/.ssh/config").expanduser()
     try:
-        config = paramiko.SSHConfig.from_path(str(file)) if file.exists() else paramiko.SSHConfig()
-        found = config.lookup(address.host)
+        config = paramiko.SSHConfig.from_path(str(file)) if file.exists() or address.config else paramiko.SSHConfig()
+        found = cast("dict[str, str | list[str]]", config.lookup(address.host))
     except (OSError, paramiko.SSHException) as error:
         raise ConfigError(f"{file}: {error}") from error
     given = {"port": address.port, "user": address.user}
     found.update({key: str(value) for key, value in given.items() if value is not None})
-    pairs = [(key, value) for key, held in found.items() for value in (held if isinstance(held, list) else [held])]
-    return "\n".join(f"{key} {value}" for key, value in pairs)
+    lists = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
+    return "\n".join(f"{key} {value}" for key, values in lists.items() for value in values)
 
 
 def _open(host: Resolved, before: paramiko.Transport | None, options: Options, held: ExitStack) -> paramiko.Transport:
@@ -252,10 +260,10 @@ def _directly(host: Resolved, options: Options, held: ExitStack) -> socket.socke
 
 
 def _proxied(command: str, held: ExitStack) -> socket.socket:
-    """A shell's command as the wire, as OpenSSH does it; paramiko.ProxyCommand knows no shell and sees no end of file."""
+    """A shell's command as the wire, as in OpenSSH. (paramiko.ProxyCommand has no shell, and overlooks its end.)"""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs, stdout=theirs)
+        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno())
     held.callback(process.wait)
     held.callback(process.terminate)
     return ours
@@ -295,13 +303,12 @@ _FAILURES: tuple[tuple[type[BaseException], str, str | None], ...] = (
 
 def _log_in(link: paramiko.Transport, host: Resolved) -> None:
     """With the first key that the host takes. Raises: ConnectError that says why none did."""
-    try:
-        link.auth_none(host.user)  # OpenSSH asks this first too; for some servers it is enough
-        return
-    except paramiko.BadAuthenticationType as error:
-        if "publickey" not in error.allowed_types:
-            reason = f"{host.label}: it takes no keys, only {', '.join(error.allowed_types)}"
-            raise ConnectError(reason, "set `PubkeyAuthentication yes` in its sshd_config") from error
+    allowed = _first_answer(link, host.user)
+    if "publickey" not in allowed:
+        if not allowed:
+            return
+        reason = f"{host.label}: it takes no keys, only {', '.join(allowed)}"
+        raise ConnectError(reason, "set `PubkeyAuthentication yes` in its sshd_config")
     unusable: dict[Path, str] = {}
     with ExitStack() as held:
         if any(_takes(link, host, key) for key in _keys(host, _agent_keys(host, held), unusable)):
@@ -310,6 +317,14 @@ def _log_in(link: paramiko.Transport, host: Resolved) -> None:
     reasons = "".join(f"; {path}: {why}" for path, why in unusable.items())
     hint = f"unlock it: ssh-add {locked[0]}" if locked else "put a key of yours there with ssh-copy-id"
     raise ConnectError(f"{host.label}: login refused, no key fits{reasons}", hint)
+
+
+def _first_answer(link: paramiko.Transport, user: str) -> list[str]:
+    """How the server lets people in; nothing when it has just done so. (OpenSSH asks this first, too.)"""
+    try:
+        return link.auth_none(user)
+    except paramiko.BadAuthenticationType as error:
+        return error.allowed_types
 
 
 def _takes(link: paramiko.Transport, host: Resolved, key: paramiko.PKey) -> bool:
@@ -353,12 +368,12 @@ def _agent_keys(host: Resolved, held: ExitStack) -> tuple[AgentKey, ...]:
     agent, wire = AgentSSH(), held.enter_context(socket.socket(socket.AF_UNIX))
     with suppress(OSError, paramiko.SSHException):
         wire.connect(host.agent_socket or "")
-        agent._connect(wire)  # paramiko's public Agent knows SSH_AUTH_SOCK only
+        agent._connect(wire)  # type: ignore[attr-defined]  # paramiko's public Agent knows SSH_AUTH_SOCK only
     return agent.get_keys()
 
 
 def _public_blob(path: Path) -> bytes | None:
-    """The public half of an identity, from the .pub file beside it; or it is one itself (its private half: an agent's)."""
+    """The public half of an identity: of the .pub file beside it, or it is one itself and an agent has the rest."""
     for file in (path.with_name(f"{path.name}.pub"), path):
         with suppress(OSError, ValueError, IndexError):
             return base64.b64decode(file.read_text("ascii").split(maxsplit=2)[1], validate=True)

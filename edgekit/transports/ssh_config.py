@@ -100,7 +100,7 @@ def from_place(place: str, config: Path | None = None) -> Address:
 
 
 def ask_openssh(address: Address) -> str | None:
-    """What ``ssh -G`` says about a host; None when there is no ``ssh`` here. Raises: ConfigError (bad configuration)."""
+    """What ``ssh -G`` says about a host; None when there is no ``ssh`` here. Raises: ConfigError: it refuses."""
     program = shutil.which("ssh")
     if program is None:
         return None
@@ -119,7 +119,8 @@ def ask_openssh(address: Address) -> str | None:
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"`ssh -G {address.host}` takes longer than {ANSWER_TIMEOUT_S:g} s") from error
     if done.returncode:
-        raise ConfigError(f"OpenSSH refuses its configuration for {address.host}: {'; '.join(done.stderr.split('\n'))}")
+        reason = "; ".join(done.stderr.splitlines())
+        raise ConfigError(f"OpenSSH does not accept {address.host} or its configuration: {reason}")
     return done.stdout
 
 
@@ -134,8 +135,8 @@ def parse(answer: str, host: str) -> Resolved:
         value = values[key][0] if values[key] else default
         return "" if value.lower() == "none" else value
 
-    def files(*paths: str) -> tuple[Path, ...]:
-        return tuple(Path(_expand(path, tokens)) for path in paths if path.lower() != "none")
+    def hosts_files(key: str, default: str) -> tuple[Path, ...]:
+        return tuple(Path(file).expanduser() for file in _NEXT_FILE.split(one(key, default)) if file)
 
     hostname, port, user = one("hostname", host), one("port", str(DEFAULT_PORT)), one("user", getpass.getuser())
     tokens = _tokens({"h": hostname, "n": host, "p": port, "r": user, "k": one("hostkeyalias", host)})
@@ -145,13 +146,15 @@ def parse(answer: str, host: str) -> Resolved:
         hostname=hostname,
         port=int(port),
         user=user,
-        identity_files=files(*(values["identityfile"] or DEFAULT_IDENTITIES)),
+        identity_files=tuple(
+            Path(_expand(file, tokens)) for file in values["identityfile"] or DEFAULT_IDENTITIES if file != "none"
+        ),
         identities_only=one("identitiesonly") == "yes",
         agent_socket=os.environ.get("SSH_AUTH_SOCK") if agent == "SSH_AUTH_SOCK" else _expand(agent, tokens) or None,
         proxy_jump=tuple(one("proxyjump").split(",")) if one("proxyjump") else (),
         proxy_command=_percent(one("proxycommand"), tokens) or None,
-        user_known_hosts=files(*_NEXT_FILE.split(one("userknownhostsfile", "~/.ssh/known_hosts") or "none")),
-        global_known_hosts=files(*_NEXT_FILE.split(one("globalknownhostsfile", "/etc/ssh/ssh_known_hosts") or "none")),
+        user_known_hosts=hosts_files("userknownhostsfile", "~/.ssh/known_hosts"),
+        global_known_hosts=hosts_files("globalknownhostsfile", "/etc/ssh/ssh_known_hosts"),
         host_key_alias=one("hostkeyalias") or None,
         strict_host_key_checking=one("stricthostkeychecking", "ask"),
         hash_known_hosts=one("hashknownhosts") == "yes",
@@ -183,7 +186,7 @@ def _tokens(known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _percent(text: str, tokens: Mapping[str, str]) -> str:
-    """The % tokens of ssh_config(5), which ``ssh -G`` leaves as they are; an unknown one stays."""
+    """The % tokens of ssh_config(5), which ``ssh -G`` replaces in known_hosts files only; an unknown one stays."""
     return re.sub(r"%(.)", lambda found: tokens.get(found[1], found[0]), text)
 
 

@@ -21,7 +21,7 @@ STDIN_BYTES = 8 << 20
 
 
 def missing(arguments: argparse.Namespace) -> dict[str, Any]:
-    """standard input: {"blobs": [descriptor, …]}; which of them to send, and to where."""
+    """Standard input: {"blobs": [descriptor, …]}; which of them to send, and to where."""
     place = home.default_home()
     blobs = [bundle.Descriptor.of(document, bundle.LARGE) for document in _stdin()["blobs"]]
     lacking = releases.missing(place, blobs)
@@ -29,7 +29,7 @@ def missing(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def install(arguments: argparse.Namespace) -> dict[str, Any]:
-    """standard input: {"digest", "signature"}; take in what has been sent."""
+    """Standard input: {"digest", "signature"}; take in what has been sent."""
     document = _stdin()
     release = releases.install(home.default_home(), document["digest"], document["signature"])
     return _release(release)
@@ -78,7 +78,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InvalidInput(f"the input is no .npz of arrays: {error}") from error
     with edgekit_runtime.load(arguments.app) as session:
         started = time.perf_counter()
-        outputs = session.predict(inputs["x"] if list(inputs) == ["x"] and len(session.interface.inputs) == 1 else inputs)
+        outputs: dict[str, Any] = session.predict(
+            inputs["x"] if list(inputs) == ["x"] and len(session.interface.inputs) == 1 else inputs
+        )
         elapsed = time.perf_counter() - started
         engine = {"name": session.engine.name, "version": session.engine.version, "provider": session.engine.provider}
     np.savez(arguments.output, **outputs)
@@ -92,7 +94,7 @@ def reports(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def trust(arguments: argparse.Namespace) -> dict[str, Any]:
-    """standard input: {"line"}; add a signer to trust/allowed_signers."""
+    """Standard input: {"line"}; add a signer to trust/allowed_signers."""
     place = home.default_home() / "trust" / "allowed_signers"
     return {"added": verify.trust(place, str(_stdin()["line"]))}
 
@@ -132,7 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, action: Callable[[argparse.Namespace], dict[str, Any]], *arguments: str) -> None:
         command = commands.add_parser(name, help=(action.__doc__ or "").partition("\n")[0])
         for argument in arguments:
-            command.add_argument(argument, required=True) if argument.startswith("-") else command.add_argument(argument)
+            command.add_argument(argument, required=True) if argument.startswith("-") else command.add_argument(
+                argument
+            )
         command.set_defaults(action=action)
 
     add("missing", missing)

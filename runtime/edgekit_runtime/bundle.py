@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit_runtime import durable, manifest
-from edgekit_runtime.errors import BundleError, DigestMismatch
+from edgekit_runtime.errors import BundleError
 from edgekit_runtime.manifest import Manifest
 
 IMAGE_TYPE = "application/vnd.oci.image.manifest.v1+json"

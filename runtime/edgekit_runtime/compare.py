@@ -14,7 +14,7 @@ SAME_DIRECTION = 0.99
 
 
 def max_abs_error(want: Outputs, have: Outputs) -> float:
-    """The largest absolute difference over all outputs; infinite for another shape or a value that is no number."""
+    """The largest absolute difference over all outputs; infinite for another shape or no number."""
     worst = 0.0
     for name, array in want.items():
         other = have.get(name)
@@ -28,7 +28,7 @@ def max_abs_error(want: Outputs, have: Outputs) -> float:
 def same_answer(want: Outputs, have: Outputs) -> bool:
     """Whether two sets of outputs say the same: the same class for class scores, else close in direction.
 
-    Class scores are outputs of shape [N, classes]; others agree when their cosine similarity is at least SAME_DIRECTION.
+    Class scores are outputs of shape [N, classes]; others agree from a cosine similarity of SAME_DIRECTION on.
     """
     return all(_same(array, have.get(name)) for name, array in want.items())
 

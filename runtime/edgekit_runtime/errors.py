@@ -1,14 +1,12 @@
 """The errors of edgekit, as far as a device can meet them; the host adds its own in ``edgekit.errors``.
 
-    EdgekitError
-    ├ BundleError     ├ SignatureError ├ DigestMismatch ├ IncompatibleTarget └ BundleTooLarge
-    ├ DeviceError     ├ NotInstalled └ ProofFailed
-    └ EngineError     ├ EngineNotInstalled └ InvalidInput
+EdgekitError
+├ BundleError     ├ SignatureError ├ DigestMismatch ├ IncompatibleTarget └ BundleTooLarge
+├ DeviceError     ├ NotInstalled └ ProofFailed
+└ EngineError     ├ EngineNotInstalled └ InvalidInput
 """
 
 from __future__ import annotations
-
-from typing import Dict, Optional
 
 
 class EdgekitError(Exception):
@@ -17,7 +15,7 @@ class EdgekitError(Exception):
     code = "error"
     exit_code = 1
 
-    def __init__(self, message: str, hint: Optional[str] = None) -> None:
+    def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -25,7 +23,7 @@ class EdgekitError(Exception):
     def __str__(self) -> str:
         return f"{self.message} — {self.hint}" if self.hint else self.message
 
-    def as_dict(self) -> Dict[str, Optional[str]]:
+    def as_dict(self) -> dict[str, str | None]:
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
 

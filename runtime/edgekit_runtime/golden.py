@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Vector:
-    """``inputs`` as a user gives them; ``expected``: what this artifact gave on the host; ``reference``: the float model."""
+    """``inputs`` as a user gives them, and outputs: ``expected``, this artifact's on the host; ``reference``, float."""
 
     inputs: dict[str, Array]
     expected: dict[str, Array]
@@ -27,7 +27,7 @@ class Vector:
 def dump(vectors: list[Vector]) -> bytes:
     """An .npz of the vectors, the same bytes for the same vectors; names stand in ``names`` as JSON."""
     names = [[list(part) for part in _parts(vector)] for vector in vectors]
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{v}.{p}.{i}": array
         for v, vector in enumerate(vectors)
         for p, part in enumerate(_parts(vector))

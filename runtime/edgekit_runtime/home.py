@@ -1,9 +1,9 @@
 """Where edgekit lives on a device: one folder, ``$EDGEKIT_HOME``.
 
-    blobs/sha256/…        shared by all releases       apps/APP/releases/DIGEST/   links into blobs + state.json
-    incoming/…            uploads not yet verified     apps/APP/current → releases/…
-    trust/allowed_signers                              apps/APP/previous → releases/…
-    reports/APP/*.ndjson  latency windows              lock
+blobs/sha256/…        shared by all releases       apps/APP/releases/DIGEST/   links into blobs + state.json
+incoming/…            uploads not yet verified     apps/APP/current → releases/…
+trust/allowed_signers                              apps/APP/previous → releases/…
+reports/APP/*.ndjson  latency windows              lock
 """
 
 from __future__ import annotations
@@ -46,5 +46,7 @@ def locked(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DeviceError("another push or rollback is at work on this device", "try again when it is done") from error
+            raise DeviceError(
+                "another push or rollback is at work on this device", "try again when it is done"
+            ) from error
         yield

@@ -38,7 +38,8 @@ class Preprocess:
     @staticmethod
     def of(document: dict[str, Any]) -> Preprocess:
         """From JSON or TOML, where tuples are lists."""
-        return Preprocess(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
+        return Preprocess(**values)
 
     def as_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -1,6 +1,7 @@
-"""Probe: what this machine is, as one JSON object. Alone, on the standard library of Python 3.6 and later,
+"""Probe: what this machine is, as one JSON object.
 
-so that the host can run it on a device before anything is installed there: ``python3 - < probe.py``.
+Needs nothing but the standard library of Python 3.6, so that the host can run it on a device before anything is
+installed there: ``python3 - < probe.py``.
 """
 
 import json
@@ -10,16 +11,11 @@ import re
 import shutil
 import sys
 
-try:
-    from importlib import metadata
-except ImportError:  # Python 3.7 and older
-    metadata = None  # type: ignore[assignment]
-
 ENGINES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu")
 PACKAGES = ("numpy", "edgekit-runtime")
 
 
-def probe():
+def probe() -> "dict[str, object]":
     """All facts; None for one that this machine does not tell."""
     home = os.environ.get("EDGEKIT_HOME") or _default_home()
     disk = shutil.disk_usage(_existing(home))
@@ -47,19 +43,19 @@ def probe():
     }
 
 
-def _default_home():
+def _default_home() -> str:
     if os.geteuid() == 0:
         return "/var/lib/edgekit"
     return os.path.join(os.path.expanduser("~"), ".local/share/edgekit")
 
 
-def _existing(path):
+def _existing(path: str) -> str:
     while not os.path.exists(path):
         path = os.path.dirname(path) or "/"
     return path
 
 
-def _text(*paths):
+def _text(*paths: str) -> "str | None":
     for path in paths:
         try:
             with open(path, errors="replace") as file:
@@ -69,43 +65,45 @@ def _text(*paths):
     return None
 
 
-def _os_name():
+def _os_name() -> str:
     found = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text("/etc/os-release") or "", re.M)
     return found.group(1) if found else platform.system()
 
 
-def _has(module):
+def _has(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
 
 
-def _version(name):
-    if metadata is None:
+def _version(name: str) -> "str | None":
+    try:
+        from importlib.metadata import PackageNotFoundError, version
+    except ImportError:  # Python 3.7 and older
         return None
     try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
+        return version(name)
+    except PackageNotFoundError:
         return None
 
 
-def _cpu_flags():
+def _cpu_flags() -> "list[str]":
     found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", _text("/proc/cpuinfo") or "", re.M)
     return found.group(1).split() if found else []
 
 
-def _memory(key):
+def _memory(key: str) -> "int | None":
     found = re.search(r"^%s:\s*(\d+) kB" % key, _text("/proc/meminfo") or "", re.M)
     return int(found.group(1)) >> 10 if found else None
 
 
-def _l4t():
+def _l4t() -> "str | None":
     """Jetson's Linux for Tegra, from a line such as ``# R36 (release), REVISION: 4.3, …``."""
     found = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", _text("/etc/nv_tegra_release") or "")
     return "%s.%s" % found.groups() if found else None
 
 
-def _version_of_package(name):
+def _version_of_package(name: str) -> "str | None":
     text = _text("/var/lib/dpkg/info/%s.list" % name)
     if text is None:
         return None
@@ -113,7 +111,7 @@ def _version_of_package(name):
     return found.group(1) if found else None
 
 
-def _all(path):
+def _all(path: str) -> str:
     try:
         with open(path, errors="replace") as file:
             return file.read()

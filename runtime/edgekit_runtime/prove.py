@@ -45,9 +45,7 @@ def prove(bundle: Bundle) -> Proof:
     return judge([v.expected for v in vectors], got, bundle.manifest.proof, engine, serving.engine.provider)
 
 
-def judge(
-    expected: list[Outputs], got: list[Outputs], limits: ProofLimits, engine: str, provider: str
-) -> Proof:
+def judge(expected: list[Outputs], got: list[Outputs], limits: ProofLimits, engine: str, provider: str) -> Proof:
     """Compare what came out with what had to; pure."""
     if len(got) != limits.vectors or not got:
         raise BundleError(f"{len(got)} golden vectors where the manifest says {limits.vectors}")

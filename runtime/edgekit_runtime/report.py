@@ -182,7 +182,14 @@ class Recorder:
             if not self._buckets and not self._errors:
                 return
             window = Window(
-                self._app, self._release, self._session, self._seq, self._start, time.time(), self._buckets, self._errors
+                self._app,
+                self._release,
+                self._session,
+                self._seq,
+                self._start,
+                time.time(),
+                self._buckets,
+                self._errors,
             )
             self._seq += 1
             self._reset()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 DTYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 )
 
 
@@ -38,7 +38,9 @@ class TensorSpec:
     def check(self, array: np.ndarray[Any, Any]) -> None:
         """Raises: InvalidInput when the array has another dtype or a shape that does not fit."""
         if array.dtype.name != self.dtype:
-            raise InvalidInput(f"input {self}: got dtype {array.dtype.name}", f"convert it with .astype('{self.dtype}')")
+            raise InvalidInput(
+                f"input {self}: got dtype {array.dtype.name}", f"convert it with .astype('{self.dtype}')"
+            )
         if not fits(self.shape, array.shape):
             hint = "add the batch dimension: x[numpy.newaxis]" if fits(self.shape[1:], array.shape) else None
             raise InvalidInput(f"input {self}: got shape {list(array.shape)}", hint)
@@ -52,7 +54,6 @@ class TensorSpec:
         if document["dtype"] not in DTYPES:
             raise ValueError(f"dtype {document['dtype']!r}")
         return TensorSpec(**{**document, "shape": tuple(document["shape"])})
-
 
 
 def fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:

@@ -62,6 +62,8 @@ def _ssh_keygen(arguments: list[str], data: bytes) -> subprocess.CompletedProces
     try:
         return subprocess.run(["ssh-keygen", *arguments], input=data, capture_output=True, timeout=TIMEOUT_S)
     except FileNotFoundError as error:
-        raise DeviceError("ssh-keygen is missing here", "install OpenSSH (Debian: apt install openssh-client)") from error
+        raise DeviceError(
+            "ssh-keygen is missing here", "install OpenSSH (Debian: apt install openssh-client)"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise DeviceError(f"ssh-keygen did not answer in {TIMEOUT_S} s") from error

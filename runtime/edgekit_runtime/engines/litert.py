@@ -22,7 +22,9 @@ def load(model: bytes, options: EngineOptions) -> Engine:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise EngineNotInstalled(f"ai-edge-litert cannot be imported ({error})", "pip install ai-edge-litert") from error
+        raise EngineNotInstalled(
+            f"ai-edge-litert cannot be imported ({error})", "pip install ai-edge-litert"
+        ) from error
     return LiteRT("litert", version("ai-edge-litert"), Interpreter, model, options)
 
 
@@ -31,7 +33,9 @@ def load_tflite(model: bytes, options: EngineOptions) -> Engine:
     try:
         from tflite_runtime.interpreter import Interpreter
     except ImportError as error:
-        raise EngineNotInstalled(f"tflite-runtime cannot be imported ({error})", "pip install tflite-runtime") from error
+        raise EngineNotInstalled(
+            f"tflite-runtime cannot be imported ({error})", "pip install tflite-runtime"
+        ) from error
     if int(np.__version__.partition(".")[0]) >= 2:
         raise EngineNotInstalled(f"tflite-runtime does not work with numpy {np.__version__}", "pip install 'numpy<2'")
     return LiteRT("tflite", version("tflite-runtime"), Interpreter, model, options)

@@ -62,7 +62,7 @@ class OnnxRuntime:
 
 
 def _foreign_errors() -> tuple[type[Exception], ...]:
-    """onnxruntime's own exceptions (Fail, InvalidGraph, …), which share no base class but Exception."""
+    """Onnxruntime's own exceptions (Fail, InvalidGraph, …), which share no base class but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]

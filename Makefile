@@ -1,0 +1,49 @@
+# Each target first brings .venv to what it needs, from the locks in requirements/; nothing else has to be set up by hand.
+#   PYTHON=python3.12   the interpreter that .venv is made with (3.11 or newer, for the tests up to 3.13; default: python3)
+#   ARGS="-k ssh"       more arguments for pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint lock clean
+export PYTHON
+
+UV   := uv==0.13.9
+LOCK := --python .venv/bin/python --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+	--annotation-style line --custom-compile-command "make lock" --overrides requirements/overrides.txt
+ID   := $(shell { pwd; echo "$(PYTHON)"; cat pyproject.toml requirements/*.txt make/bootstrap.sh; } | cksum | cut -d' ' -f1)
+CORE := .venv/.core-$(ID)
+TEST := .venv/.test-$(ID)
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
+
+demo: $(CORE) ## build, push, serve and measure a model, all on this machine
+	@$(IN_VENV) bash examples/digits/demo.sh
+
+test: $(TEST) ## every test but the slow ones
+	@$(IN_VENV) python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(TEST) ## the slow tests
+	@$(IN_VENV) python -m pytest -m slow $(ARGS)
+
+lint: $(TEST) ## ruff, mypy, import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+lock: $(CORE) ## bring the locks up to pyproject.toml; newest versions with ARGS=--upgrade
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export UV_CACHE_DIR="$$tmp/cache" && \
+	.venv/bin/python -m pip install -q --target "$$tmp" $(UV) && \
+	lock() { "$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) pyproject.toml requirements/core.in "$$@"; } && \
+	lock --extra tensorflow --group test --group lint requirements/test.in -o requirements/test.txt && \
+	lock -c requirements/test.txt -o requirements/core.txt
+
+clean: ## remove .venv and everything else that was built
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(CORE):
+	@sh make/bootstrap.sh core $(ID)
+
+$(TEST):
+	@sh make/bootstrap.sh test $(ID)

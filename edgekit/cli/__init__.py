@@ -1,0 +1,102 @@
+"""The ``edgekit`` command: a lazy click group, and the one place where errors become a line and an exit status.
+
+0 done, 1 failed, 2 usage or configuration, 3 worked and the answer is no, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from edgekit.errors import EdgekitError
+
+COMMANDS = {
+    "init": ("edgekit.cli.init:init", "Write a commented edgekit.toml and fleet.toml."),
+    "build": ("edgekit.cli.build:build", "Convert, quantize, measure and sign a model for targets."),
+    "bundle": ("edgekit.cli.bundle:bundle", "Look into bundles."),
+    "device": ("edgekit.cli.device:device", "Add, probe, set up and simulate devices."),
+    "push": ("edgekit.cli.push:push", "Send a bundle to a device, prove it there, and switch to it."),
+    "status": ("edgekit.cli.live:status", "Show what each device runs."),
+    "rollback": ("edgekit.cli.live:rollback", "Go back to the release before."),
+    "run": ("edgekit.cli.live:run", "Run one inference on a device."),
+    "report": ("edgekit.cli.report:report", "Pull latencies from devices, store and show them."),
+    "target": ("edgekit.cli.target:target", "List and show target profiles."),
+}
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and loads one when it is called, so that ``--help`` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EDGEKIT"})
+@click.version_option(package_name="edgekit-sdk", prog_name="edgekit")
+def cli() -> None:
+    """Trained models to devices that you own: build, prove, push over SSH, serve, measure.
+
+    \b
+    edgekit init
+    edgekit build model.onnx --target pi
+    edgekit device add kitchen ssh://pi@kitchen.local --target pi
+    edgekit device setup kitchen
+    edgekit push --to kitchen
+    edgekit report
+    """
+
+
+def main() -> NoReturn:
+    """Run a command line and end the process."""
+    try:
+        status = cli(standalone_mode=False)
+    except EdgekitError as error:
+        status = _tell(error.code, error.message, error.hint, error.exit_code)
+    except click.UsageError as error:
+        status = _usage(error)
+    except click.ClickException as error:
+        status = _tell("error", error.format_message(), None, error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        status = _tell("interrupted", "interrupted", None, INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except Exception as error:
+        if os.environ.get("EDGEKIT_DEBUG"):
+            raise
+        status = _tell(
+            "internal", f"{type(error).__name__}: {error}", "a mistake of edgekit: EDGEKIT_DEBUG=1 shows where", 1
+        )
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage(error: click.UsageError) -> int:
+    hint = f"try '{error.ctx.command_path} --help'" if error.ctx else None
+    return _tell("usage", error.format_message(), hint, error.exit_code)
+
+
+def _tell(code: str, message: str, hint: str | None, status: int) -> int:
+    """One line on standard error; one JSON object on standard output where that was asked for."""
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"schema_version": 1, "error": {"code": code, "message": message, "hint": hint}}))
+    line = " ".join(f"{message} — {hint}".split()) if hint else " ".join(message.split())
+    click.echo(f"edgekit: {line}", err=True)
+    return status

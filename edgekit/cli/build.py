@@ -1,0 +1,101 @@
+"""``edgekit build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.cli.output import json_option, kibibytes, milliseconds, percent, print_json, print_table, progress
+
+REFUSED = 3
+
+
+@click.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--target", "targets", multiple=True, help="A target's name or alias, or your own .toml; repeatable.")
+@click.option("--calibration", help="Samples that set the int8 ranges: .npz, folder of images, or module:function.")
+@click.option("--evaluation", help="Samples, with labels if there are any, that float and int8 are measured on.")
+@click.option("--budget", "lines", multiple=True, metavar="KEY=VALUE", help="A line of the budget; repeatable.")
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["int8", "float32"]),
+    help="Ship only this; repeatable, best first.",
+)
+@click.option("--app", help="The app's name on the device (default: the model's file name).")
+@click.option("--output", type=click.Path(path_type=Path), help="Where the bundle goes (default: bundles/APP-TARGET).")
+@json_option
+def build(model: Path | None, output: Path | None, as_json: bool, **flags: Any) -> None:
+    """Convert, quantize, measure and sign a model for targets.
+
+    Candidates are measured on the evaluation data by the engine that will serve. The best one that holds the budget
+    becomes a signed bundle; when none does, nothing is written and the exit status is 3, with the reasons.
+
+    \b
+    Example:
+      edgekit build model.onnx --target pi --target jetson \\
+        --calibration calibration.npz --evaluation evaluation.npz --budget max_accuracy_drop=0.01
+    """
+    from edgekit import signing
+    from edgekit.build import build as build_one
+    from edgekit.bundle import write
+    from edgekit.cli.job import read_job
+    from edgekit.model import open_model
+
+    job = read_job(model, output, flags)
+    signer = signing.signer(job.signing_key)
+    with progress(as_json) as tell:
+        source = open_model(job.model)
+        outcomes = [build_one(source, target, job.order, tell) for target in job.targets]
+        places = [job.place(outcome.target.name) for outcome in outcomes]
+        bundles = [
+            write(outcome.contents, place, signer) if outcome.contents else None
+            for outcome, place in zip(outcomes, places, strict=True)
+        ]
+    documents = [_document(*parts) for parts in zip(outcomes, bundles, strict=True)]
+    if as_json:
+        print_json({**(documents[0] if len(documents) == 1 else {}), "builds": documents})
+    else:
+        for document in documents:
+            _show(document)
+    if not all(outcome.verdict.ok for outcome in outcomes):
+        raise SystemExit(REFUSED)
+
+
+def _document(outcome: Any, bundle: Any) -> dict[str, Any]:
+    return {
+        "target": outcome.target.name,
+        "bundle": str(bundle.root) if bundle else None,
+        "digest": bundle.digest if bundle else None,
+        "verdict": outcome.verdict.as_dict(),
+        "baseline": outcome.measured[0].as_dict(),
+        "candidates": [measured.as_dict() for measured in outcome.measured],
+    }
+
+
+def _show(document: dict[str, Any]) -> None:
+    columns = ("candidate", "engine", "size", "accuracy", "agreement", "max error", "p50 ms", "p95 ms", "")
+    rows = [
+        (
+            one["name"],
+            one["engine"],
+            kibibytes(one["size_bytes"]),
+            percent(one["accuracy"]),
+            percent(one["agreement"]),
+            f"{one['max_abs_error']:.4g}",
+            milliseconds(one["latency_ms"]["p50"]),
+            milliseconds(one["latency_ms"]["p95"]),
+            "chosen" if one["chosen"] else "",
+        )
+        for one in document["candidates"]
+    ]
+    print_table(columns, rows, title=document["target"])
+    for line in (*document["verdict"]["reasons"], *document["verdict"]["notes"]):
+        click.echo(f"  {line}")
+    if document["bundle"]:
+        click.echo(f"  {document['bundle']}  {document['digest']}\n")
+    else:
+        click.echo("  refused: nothing holds the budget\n")

@@ -1,0 +1,200 @@
+"""``edgekit device``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.cli.output import accept_option, json_option, print_json, print_table, progress
+
+
+@click.group()
+def device() -> None:
+    """Add, probe, set up and simulate devices."""
+
+
+@device.command()
+@click.argument("name")
+@click.argument("uri")
+@click.option("--target", required=True, help="What it is: a target's name or alias, or your own .toml.")
+@click.option("--tag", "tags", multiple=True, help="A word to select it by, such as site=berlin; repeatable.")
+@json_option
+def add(name: str, uri: str, target: str, tags: tuple[str, ...], as_json: bool) -> None:
+    """Write a device into fleet.toml.
+
+    URI is ssh://[user@]host[:port], resolved as ssh does it, or local:/path/to/folder. Nothing is contacted.
+
+    \b
+    Example:
+      edgekit device add kitchen ssh://pi@kitchen.local --target pi
+    """
+    from edgekit import fleet
+    from edgekit import target as targets
+
+    targets.load(target)
+    entry = fleet.Device(name, uri, target, tags)
+    fleet.add(Path.cwd(), entry)
+    if as_json:
+        print_json({"device": _entry(entry)})
+    else:
+        click.echo(f"added {name}; next: edgekit device setup {name}")
+
+
+@device.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the devices of fleet.toml.
+
+    \b
+    Example:
+      edgekit device list
+    """
+    from edgekit import fleet
+
+    devices = fleet.load(Path.cwd())
+    if as_json:
+        print_json({"devices": [_entry(each) for each in devices]})
+    else:
+        print_table(("device", "target", "uri", "tags"), [(d.name, d.target, d.uri, " ".join(d.tags)) for d in devices])
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    return {"name": entry.name, "uri": entry.uri, "target": entry.target, "tags": list(entry.tags)}
+
+
+@device.command()
+@click.argument("name", required=False)
+@accept_option
+@json_option
+def probe(name: str | None, accept_new_host_key: bool, as_json: bool) -> None:
+    """Report what a device is: processor, OS, libc, Python, engines, memory, disk, JetPack.
+
+    Works before anything is set up there; only python3 is needed.
+
+    \b
+    Example:
+      edgekit device probe kitchen
+    """
+    from edgekit import device as devices
+    from edgekit import fleet
+    from edgekit.cli.connect import connected
+
+    entry = fleet.find(Path.cwd(), name)
+    with connected(entry, accept_new_host_key) as transport:
+        facts = devices.probe(transport)
+    facts.pop("schema_version", None)
+    if as_json:
+        print_json({"device": entry.name, "facts": facts})
+    else:
+        print_table(("fact", entry.name), [(key.replace("_", " "), _plain(value)) for key, value in facts.items()])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items() if version) or "none"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "unknown" if value is None else str(value)
+
+
+@device.command()
+@click.argument("name", required=False)
+@click.option(
+    "--engine", help="The engine to install (default: what the bundle for its target needs, else the target's first)."
+)
+@click.option("--offline", is_flag=True, help="Bring all wheels from this host; the device needs no package index.")
+@accept_option
+@json_option
+def setup(name: str | None, engine: str | None, offline: bool, accept_new_host_key: bool, as_json: bool) -> None:
+    """Install the runtime and an engine on a device, and let it trust this host's bundles.
+
+    The device gets an environment of its own under $EDGEKIT_HOME (default ~/.local/share/edgekit); nothing else on
+    it is touched. Doing it again changes only what has to change.
+
+    \b
+    Example:
+      edgekit device setup kitchen --offline
+    """
+    from edgekit import fleet, project, provision, signing
+    from edgekit import target as targets
+    from edgekit.cli.connect import connected
+
+    entry = fleet.find(Path.cwd(), name)
+    target = targets.load(entry.target)
+    chosen = provision.choose_engine(target, engine or _engine_of_bundle(target.name))
+    key = project.load(Path.cwd()).signing_key
+    signer = signing.signer(Path(key).expanduser() if key else None)
+    with progress(as_json) as tell, connected(entry, accept_new_host_key) as transport:
+        done = provision.setup(
+            transport, target, chosen, signer, lambda line: tell(f"{entry.name}: {line}"), offline=offline
+        )
+    if as_json:
+        facts = {"engine": done.engine, "engine_version": done.version, "python": done.python}
+        print_json({"device": entry.name, **facts, "installed": done.installed, "trusted": done.trusted})
+    else:
+        what = "is set up" if done.installed else "was set up already"
+        click.echo(f"{entry.name}: {what}: Python {done.python}, {done.engine} {done.version}")
+
+
+def _engine_of_bundle(target: str) -> str | None:
+    """The engine that the bundle built for this target needs, when there is one."""
+    from edgekit import push
+    from edgekit.cli.places import BUNDLES
+    from edgekit.errors import BundleError
+    from edgekit_runtime.bundle import open_layout
+
+    try:
+        return open_layout(push.find_bundle(Path(BUNDLES), target))[0].manifest.engines[0].name
+    except BundleError:
+        return None
+
+
+@device.command()
+@click.argument("name")
+@click.option("--target", help="What it stands for (default: generic, of this machine's architecture).")
+@click.option("--stop", is_flag=True, help="Stop it and remove it, from fleet.toml too.")
+@json_option
+def simulate(name: str, target: str | None, stop: bool, as_json: bool) -> None:
+    """Start a throw-away device on this machine, and write it into fleet.toml.
+
+    Where OpenSSH's server is installed it is a real sshd on the loopback, with a host key, a login key and an
+    $EDGEKIT_HOME of its own; otherwise a folder without SSH. It says which.
+
+    \b
+    Example:
+      edgekit device simulate desk
+    """
+    from edgekit import fleet
+    from edgekit import simulate as simulating
+    from edgekit import target as targets
+    from edgekit.cli.places import DEVICES
+    from edgekit.errors import ConfigError
+
+    here, state = Path.cwd(), Path(DEVICES)
+    if stop and not (state / name).exists():
+        raise ConfigError(f"no simulated device {name!r} in {state}")
+    if stop:
+        simulating.stop(name, state)
+        fleet.remove(here, name)
+        done: dict[str, Any] = {"device": name, "running": False}
+    else:
+        kind = targets.load(target or _generic()).name
+        known = {each.name for each in fleet.load(here)}
+        if name in known and not (state / name).exists():
+            raise ConfigError(f"fleet.toml has a device {name!r} already", "choose another name")
+        running = simulating.start(name, state)
+        fleet.add(here, fleet.Device(name, running.uri, kind), replace=True)
+        done = {"device": name, "running": True, "uri": running.uri, "transport": running.kind, "target": kind}
+        done |= {"note": running.note}
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{name}: {done['note']}; a {done['target']}" if done["running"] else f"{name}: stopped and removed")
+
+
+def _generic() -> str:
+    import platform
+
+    return f"generic-{platform.machine().replace('_', '-')}"

@@ -1,0 +1,68 @@
+"""Job: a build's command line over edgekit.toml, all of it settled before any work begins."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.budget import override
+from edgekit.cli.places import BUNDLES
+from edgekit.errors import ConfigError
+from edgekit.order import Order
+from edgekit.project import load as load_project
+from edgekit.target import Target
+from edgekit.target import load as load_target
+from edgekit_runtime.home import NAME
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command line over edgekit.toml, all of it settled."""
+
+    model: Path
+    targets: list[Target]
+    order: Order
+    signing_key: Path | None
+    output: Path | None
+
+    def place(self, target: str) -> Path:
+        """Where the bundle for a target goes."""
+        if self.output is None:
+            return Path(BUNDLES) / f"{self.order.app}-{target}"
+        return self.output if len(self.targets) == 1 else self.output / target
+
+
+def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> Job:
+    """Raises: ConfigError for what is wrong in the file or missing in both."""
+    project = load_project(Path.cwd())
+    path = model or Path(_given(project.model, "model", "edgekit build MODEL"))
+    names = flags["targets"] or _given(project.targets, "target", "--target pi")
+    order = Order(
+        app=flags["app"] or project.app or _app_name(path),
+        version=project.version,
+        calibration=flags["calibration"] or _given(project.data.calibration, "calibration data", "--calibration"),
+        evaluation=flags["evaluation"] or _given(project.data.evaluation, "evaluation data", "--evaluation"),
+        base=Path.cwd(),
+        now_s=int(time.time()),
+        budget=override(project.budget, flags["lines"]),
+        preprocess={name: table.value() for name, table in project.preprocess.items()},
+        precisions=tuple(flags["precisions"]),
+    )
+    key = Path(project.signing_key).expanduser() if project.signing_key else None
+    return Job(path, [load_target(name) for name in names], order, key, output)
+
+
+def _given(value: Any, what: str, flag: str) -> Any:
+    if not value:
+        raise ConfigError(f"no {what} given", f"use {flag}, or write it into edgekit.toml")
+    return value
+
+
+def _app_name(model: Path) -> str:
+    name = re.sub(r"[^a-z0-9._-]+", "-", model.stem.lower()).strip("._-")[:64]
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{model.name}: no app name can be made of it", "give one with --app")
+    return name

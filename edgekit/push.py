@@ -1,0 +1,113 @@
+"""Push: a bundle to one device, which verifies, proves and only then switches; the old release serves until then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit import device as devices
+from edgekit import target as targets
+from edgekit.errors import BundleError, DeviceError, IncompatibleTarget
+from edgekit.fleet import Device
+from edgekit.transports import Transport
+from edgekit_runtime.bundle import IMAGE_TYPE, Bundle, Descriptor, blob_path, open_layout
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did: sizes in bytes, ``proof`` as the device gave it."""
+
+    device: str
+    release: str
+    previous: str | None
+    bytes_sent: int
+    bytes_total: int
+    seconds: float
+    proof: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A bundle on this host, and its signature."""
+
+    bundle: Bundle
+    signature: str
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        image = blob_path(self.bundle.root, self.bundle.digest)
+        own = Descriptor(IMAGE_TYPE, self.bundle.digest, image.stat().st_size)
+        return (own, self.bundle.config, *self.bundle.layers)
+
+
+def open_parcel(folder: Path) -> Parcel:
+    """The bundle in a folder, every blob of it checked. Raises: BundleError, DigestMismatch."""
+    parcel = Parcel(*open_layout(folder))
+    for blob in parcel.blobs:
+        parcel.bundle.read(blob)
+    return parcel
+
+
+def check_target(parcel: Parcel, device: Device) -> None:
+    """Raises: IncompatibleTarget when the bundle was built for something else than the device is."""
+    wanted, built = targets.load(device.target).name, parcel.bundle.manifest.target
+    if wanted != built:
+        raise IncompatibleTarget(
+            f"{device.name}: the bundle is for {built}, the device is {wanted}", f"edgekit build --target {wanted}"
+        )
+
+
+def push(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None]) -> Pushed:
+    """Send what is missing, install, prove, switch, confirm.
+
+    Raises: IncompatibleTarget, BundleError and its kin, ProofFailed, EngineError, DeviceError, TransportError.
+    """
+    started, app, digest = time.monotonic(), parcel.bundle.manifest.app, parcel.bundle.digest
+    check_target(parcel, device)
+    before = _live(transport, app)
+    sent = 0
+    if not before or before["digest"] != digest or before["state"]["name"] != "good":
+        sent = _send(parcel, transport, tell)
+        devices.call(transport, "install", stdin={"digest": digest, "signature": parcel.signature})
+        tell("proving on the device")
+        devices.call(transport, "prove", app, digest)
+        devices.call(transport, "activate", app, digest)
+    now = _live(transport, app)
+    if not now or now["digest"] != digest:
+        raise DeviceError(f"{app}: the device did not switch to {digest[:19]}", "look at 'edgekit status'")
+    previous = before["digest"] if before and before["digest"] != digest else None
+    total = sum(blob.size for blob in parcel.blobs)
+    return Pushed(
+        device.name, digest, previous, sent, total, round(time.monotonic() - started, 3), now["state"]["proof"]
+    )
+
+
+def _live(transport: Transport, app: str) -> dict[str, Any] | None:
+    """The release of an app that serves now; None for none, or one that is damaged."""
+    found = [each["current"] for each in devices.call(transport, "status")["apps"] if each["app"] == app]
+    return found[0] if found and found[0] and "error" not in found[0] else None
+
+
+def _send(parcel: Parcel, transport: Transport, tell: Callable[[str], None]) -> int:
+    """The bytes that went over."""
+    answer = devices.call(transport, "missing", stdin={"blobs": [blob.as_dict() for blob in parcel.blobs]})
+    lacking = [blob for blob in parcel.blobs if blob.digest in answer["missing"]]
+    for blob in lacking:
+        source = blob_path(parcel.bundle.root, blob.digest)
+        tell(f"sending {blob.media_type.rpartition('edgekit.')[2].partition('.')[0]}, {blob.size} bytes")
+        transport.put(source, f"{answer['incoming']}/{source.name}")
+    return sum(blob.size for blob in lacking)
+
+
+def find_bundle(folder: Path, target: str) -> Path:
+    """The bundle for a target among those under a folder. Raises: BundleError."""
+    known = {}
+    for index in sorted(folder.glob("*/index.json")):
+        known[open_layout(index.parent)[0].manifest.target] = index.parent
+    if target not in known:
+        built = ", ".join(sorted(known)) or "nothing"
+        raise BundleError(f"{folder}: no bundle for {target} (built is {built})", f"edgekit build --target {target}")
+    return known[target]

@@ -1,0 +1,111 @@
+"""Wheels: the runtime's own, made here; and those that a device needs, picked by its Python, processor and libc."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from shutil import copy2, copytree, ignore_patterns
+from typing import Any
+
+import platformdirs
+
+import edgekit_runtime
+from edgekit.errors import DeviceError, EdgekitError
+
+RUNTIME = f"edgekit-runtime=={edgekit_runtime.__version__}"
+COMPANIONS = {"tflite-runtime": ("numpy<2",)}
+"""What an engine does not say that it needs."""
+OLDEST_GLIBC = 17
+
+
+@dataclass(frozen=True)
+class Python:
+    """A device's CPython: ``version`` "3.11", ``arch`` as uname prints it, ``glibc`` the minor of 2.x."""
+
+    version: str
+    arch: str
+    glibc: int
+
+    @staticmethod
+    def of(facts: dict[str, Any]) -> Python:
+        """From a probe. Raises: DeviceError for a libc that no wheels are made for."""
+        name, _, number = (facts["libc"] or "").partition(" ")
+        if name != "glibc":
+            raise DeviceError(
+                f"the device's C library is {facts['libc'] or 'unknown'}", "wheels are made for glibc only"
+            )
+        return Python(".".join(facts["python"].split(".")[:2]), facts["arch"], int(number.split(".")[1]))
+
+    @property
+    def tag(self) -> str:
+        return f"cp{self.version.replace('.', '')}-glibc2.{self.glibc}-{self.arch}"
+
+    def platforms(self) -> list[str]:
+        """All platform tags that this device takes (PEP 600), the newest first."""
+        return [f"manylinux_2_{minor}_{self.arch}" for minor in range(self.glibc, OLDEST_GLIBC - 1, -1)] + [
+            f"manylinux2014_{self.arch}",
+            f"linux_{self.arch}",
+        ]
+
+
+@cache
+def runtime_wheel() -> Path:
+    """The lean runtime as a wheel, built from the same files that run here; the same bytes each time."""
+    from flit_core import wheel
+
+    package = Path(edgekit_runtime.__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        copytree(package, Path(folder, package.name), ignore=ignore_patterns("__pycache__"))
+        copy2(_pyproject(package), folder)
+        made = wheel.make_wheel_in(Path(folder, "pyproject.toml"), _cache("runtime"))
+    return Path(made.file)
+
+
+def _pyproject(package: Path) -> Path:
+    """Beside the package in a checkout; shipped with edgekit when it is installed."""
+    beside = package.parent / "pyproject.toml"
+    if beside.exists() and beside.parent.name == "runtime":
+        return beside
+    return Path(__file__).parent / "runtime_project" / "pyproject.toml"
+
+
+def collect(python: Python, requirements: Sequence[str]) -> list[Path]:
+    """Pip's wheel, and the wheels of all requirements, for a device; kept for the next time.
+
+    Raises: EdgekitError when the index has none that fit.
+    """
+    wanted = ["pip", *(line for line in requirements if line != RUNTIME), *(["numpy"] if requirements else [])]
+    key = hashlib.sha256("\n".join([python.tag, *wanted]).encode()).hexdigest()[:16]
+    folder = _cache("wheels") / key
+    if not (folder / "complete").exists():
+        _download(python, wanted, folder)
+        (folder / "complete").touch()
+    return sorted(folder.glob("*.whl"))
+
+
+def _download(python: Python, wanted: Sequence[str], folder: Path) -> None:
+    tags = [flag for platform in python.platforms() for flag in ("--platform", platform)]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--dest", str(folder)]
+    choice = ["--only-binary=:all:", "--implementation", "cp", "--python-version", python.version, *tags]
+    done = subprocess.run([*command, *choice, *wanted], capture_output=True, text=True, check=False)
+    if done.returncode:
+        wrong = next(
+            (line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip()[-300:]
+        )
+        raise EdgekitError(f"no wheels for {python.tag}: {wrong}", "is there a wheel for this Python and processor?")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _cache(name: str) -> Path:
+    folder = Path(platformdirs.user_cache_dir("edgekit")) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,111 @@
+#!/bin/sh
+# Bring .venv to a lock: sh make/bootstrap.sh (core | test) ID
+#
+# Needs a Python from 3.11 on. What Debian keeps apart (ensurepip, ssh-keygen) is fetched where it is missing, without root too.
+# Every download goes through the configuration that pip and apt have on this machine.
+set -eu
+cd "$(dirname "$0")/.."
+ready=.venv/.ready      # holds this folder's path; away while .venv is being changed, so that a half done one is remade
+debian=.venv/debian     # Debian packages unpacked for this project alone
+pip=-mpip               # what makes .venv's Python run pip: this, or a path
+export PYTHONWARNINGS=ignore
+
+say() { printf 'edgekit: %s\n' "$*"; }
+die() { printf 'edgekit: %s\n' "$*" >&2; exit 1; }
+
+find_python() {         # the interpreter beneath any virtual environment, so that .venv can be remade from within
+    if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
+    for candidate; do
+        "$candidate" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys._base_executable)' 2>/dev/null && return
+    done
+    die "no Python from 3.11 on: tried $*; name one with: make PYTHON=/path/to/python3"
+}
+
+version() { "$1" -c 'import platform; print(platform.python_version())'; }
+
+usable() {
+    [ "$(cat $ready 2>/dev/null)" = "$PWD" ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || return
+    [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version .venv/bin/python)" ]
+}
+
+unpack_debian() {       # PACKAGE ADVICE: unpack PACKAGE under $debian/root, or give ADVICE
+    command -v apt-get >/dev/null || die "$2"
+    say "fetching Debian's $1 into $debian"
+    mkdir -p $debian/lists/partial $debian/cache/archives/partial
+    (
+        cd $debian
+        apt() { apt-get -qq -o APT::Sandbox::User=root "$@"; }
+        own_lists() { apt -o "Dir::State::Lists=$PWD/lists" -o "Dir::Cache=$PWD/cache" "$@"; }
+        apt download "$1" 2>/dev/null || { own_lists update && own_lists download "$1"; }  # the machine's lists are empty or old
+    ) || die "$2"
+    dpkg -x $debian/"$1"_*.deb $debian/root
+}
+
+find_pip() {            # sets pip: a path that a Python without pip can run
+    pip=$("$python" -c 'import pip; print(pip.__path__[0])' 2>/dev/null) && return
+    wheels=/usr/share/python-wheels
+    if [ ! -e "$(echo $wheels/pip-*.whl)" ]; then
+        advice="this Python has neither ensurepip nor pip; on Debian: apt-get install python3-venv ca-certificates"
+        unpack_debian python3-pip-whl "$advice"
+        wheels=$debian/root$wheels
+    fi
+    pip=$(echo $wheels/pip-*.whl)/pip
+    if [ -z "${PIP_CERT:-}" ] && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then      # Debian's pip brings none of its own
+        unpack_debian ca-certificates "$advice"
+        cat $debian/root/usr/share/ca-certificates/mozilla/*.crt >$debian/ca.pem
+        export PIP_CERT="$PWD/$debian/ca.pem"
+    fi
+}
+
+pip_install() {         # WHAT...: what fails is tried once more, aloud
+    set -- "$pip" install --disable-pip-version-check --no-input --no-deps "$@"
+    .venv/bin/python "$@" -qq || .venv/bin/python "$@" -q
+}
+
+install_lock() {        # FILE: just what it says, from wheels with its hashes
+    pip_install --only-binary :all: --require-hashes -r "$1"
+}
+
+make_venv() {
+    python=$(find_python)
+    say "making .venv with Python $(version "$python")"
+    rm -rf .venv
+    if "$python" -c 'import ensurepip' 2>/dev/null; then
+        "$python" -m venv .venv
+    else
+        "$python" -m venv --without-pip .venv
+        find_pip
+    fi
+    awk '/^pip==/ { found = 1 } found { print } found && !/\\$/ { exit }' requirements/core.txt >.venv/pip.txt
+    install_lock .venv/pip.txt
+    pip=-mpip
+}
+
+provide_ssh_keygen() {  # signs the bundles
+    ! command -v ssh-keygen >/dev/null && [ ! -x .venv/bin/ssh-keygen ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing Debian's openssh-client"
+        apt-get -qq update &&
+            DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends openssh-client >/dev/null &&
+            return
+    fi
+    advice="ssh-keygen is missing; install the OpenSSH client"
+    unpack_debian openssh-client "$advice"
+    $debian/root/usr/bin/ssh-keygen -q -t ed25519 -N '' -f $debian/trial </dev/null || die "$advice"
+    ln -s ../debian/root/usr/bin/ssh-keygen .venv/bin/ssh-keygen
+}
+
+goal=$1 id=$2
+if command -v flock >/dev/null; then
+    exec 9<requirements && flock 9  # one at a time
+fi
+[ ! -e ".venv/.$goal-$id" ] || exit 0
+usable || make_venv
+rm -f $ready .venv/.core-* .venv/.test-*
+provide_ssh_keygen
+say "installing requirements/$goal.txt and this project"
+install_lock "requirements/$goal.txt"
+pip_install --no-build-isolation --editable .
+echo "$PWD" >$ready
+[ "$goal" = core ] || touch ".venv/.$goal-$id"
+touch ".venv/.core-$id"     # every lock holds the core

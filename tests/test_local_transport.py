@@ -1,0 +1,253 @@
+"""The contract of `Transport`, held by every built-in transport, and what is special to the local one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgekit import transports
+from edgekit.errors import CommandError, ConfigError, TransportError, TransportTimeout
+from edgekit.simulate import Simulated
+from edgekit.transports import Transport
+from tests.lab.sshd import device, needs_sshd
+
+__all__ = ["device"]  # a fixture
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("ssh", marks=needs_sshd)])
+def link(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transport]:
+    if request.param == "local":
+        uri = f"local:{quote(str(tmp_path_factory.mktemp('devices') / 'local device'))}"
+    else:
+        found: Simulated = request.getfixturevalue("device")
+        uri = found.uri
+    with transports.connect(uri) as opened:
+        yield opened
+
+
+def python(program: str) -> list[str]:
+    return [sys.executable, "-c", program]
+
+
+class TestRun:
+    def test_what_a_command_leaves(self, link: Transport) -> None:
+        argv = ["sh", "-c", "cat; echo problem >&2; exit 7"]
+        done = link.run(argv, stdin=b"in\0put\xff")
+        assert (done.argv, done.status, done.stdout, done.stderr) == (tuple(argv), 7, b"in\0put\xff", b"problem\n")
+        with pytest.raises(CommandError, match="sh ended with status 7: problem"):
+            done.check()
+
+    def test_home_is_known(self, link: Transport) -> None:
+        home = link.run(["sh", "-c", 'printf %s "$EDGEKIT_HOME"']).stdout.decode()
+        assert Path(home).is_dir()
+
+    def test_nothing_waits_for_input(self, link: Transport) -> None:
+        assert link.run(["cat"], timeout_s=20).stdout == b""
+
+    def test_a_program_that_is_not_there(self, link: Transport) -> None:
+        done = link.run(["edgekit-no-such-program", "x"])
+        assert done.status == 127
+        assert b"edgekit-no-such-program" in done.stderr
+
+    def test_a_program_ended_by_a_signal(self, link: Transport) -> None:
+        assert link.run(["sh", "-c", "kill -9 $$"]).status == 128 + signal.SIGKILL
+
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        st.lists(
+            st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=20)
+            | st.text("'\"`$\\!;&|<>(){}[]*?~#%^= \t\r\n\x1b-ä", max_size=20)
+            | st.binary(max_size=20).map(lambda raw: os.fsdecode(raw.replace(b"\0", b""))),
+            min_size=1,
+            max_size=12,
+        )
+    )
+    def test_arguments_arrive_unchanged(self, link: Transport, arguments: list[str]) -> None:
+        done = link.run(["printf", "%s\\0", *arguments]).check()
+        assert done.stdout == b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
+
+    @pytest.mark.parametrize("argv", [[], ["echo", "a\0b"], ["echo", "\ud800"]], ids=["none", "NUL", "surrogate"])
+    def test_arguments_that_cannot_arrive(self, link: Transport, argv: list[str]) -> None:
+        with pytest.raises(ConfigError):
+            link.run(argv)
+
+    def test_megabytes_on_all_three_streams(self, link: Transport) -> None:
+        echo = (
+            "import sys; data = sys.stdin.buffer.read(); sys.stderr.buffer.write(data); sys.stdout.buffer.write(data)"
+        )
+        data = os.urandom(6 * MIB)
+        done = link.run(python(echo), stdin=data)
+        assert (done.status, done.stdout == data, done.stderr == data) == (0, True, True)
+
+    def test_input_that_nobody_reads(self, link: Transport) -> None:
+        assert link.run(["true"], stdin=bytes(8 * MIB), timeout_s=20).status == 0
+
+    def test_too_slow(self, link: Transport) -> None:
+        start = time.monotonic()
+        with pytest.raises(TransportTimeout, match=r"sleep did not end within 0\.3 s"):
+            link.run(["sleep", "30"], timeout_s=0.3)
+        assert time.monotonic() - start < 5
+        assert link.run(["echo", "still here"]).stdout == b"still here\n"
+
+    def test_too_slow_with_output_held_open(self, link: Transport) -> None:
+        with pytest.raises(TransportTimeout):
+            link.run(["sh", "-c", "sleep 5 & echo started"], timeout_s=0.5)
+
+    def test_interrupted_by_the_keyboard(self, link: Transport, interrupting: None) -> None:
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            link.run(["sleep", "30"])
+        assert time.monotonic() - start < 5
+        assert link.run(["echo", "still here"]).stdout == b"still here\n"
+
+    def test_several_threads_share_it(self, link: Transport) -> None:
+        answers: dict[int, bytes] = {}
+        threads = [
+            threading.Thread(target=lambda n=n: answers.update({n: link.run(["echo", str(n)]).stdout}))
+            for n in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == {n: f"{n}\n".encode() for n in range(6)}
+
+
+@pytest.fixture
+def interrupting() -> Iterator[None]:
+    """Ctrl-C in the test's thread, in a moment. (Another signal than SIGALRM, which is the test runner's.)"""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.4, os.kill, [os.getpid(), signal.SIGUSR1])
+    timer.start()
+    yield
+    timer.join()
+    signal.signal(signal.SIGUSR1, before)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("size", [0, 1, 131072, 5 * MIB + 17])
+    def test_there_and_back(self, link: Transport, tmp_path: Path, size: int) -> None:
+        source, there, back = tmp_path / "source", tmp_path / "an 'odd' name ä;$(x)", tmp_path / "back"
+        source.write_bytes(os.urandom(size))
+        back.write_bytes(bytes(size + 10))
+        chunks: list[int] = []
+        link.put(source, str(there), sent=chunks.append)
+        link.get(str(there), back)
+        assert source.read_bytes() == there.read_bytes() == back.read_bytes()
+        assert sum(chunks) == size
+        assert all(0 < chunk <= MIB for chunk in chunks)
+
+    def test_put_replaces(self, link: Transport, tmp_path: Path) -> None:
+        (tmp_path / "old").write_text("something longer")
+        (tmp_path / "new").write_text("new")
+        link.put(tmp_path / "new", str(tmp_path / "old"))
+        assert (tmp_path / "old").read_text() == "new"
+
+    def test_put_without_the_folder(self, link: Transport, tmp_path: Path) -> None:
+        (tmp_path / "source").touch()
+        with pytest.raises(TransportError, match="none/there: No such file") as caught:
+            link.put(tmp_path / "source", str(tmp_path / "none" / "there"))
+        assert caught.value.code == "transport"
+
+    def test_put_of_nothing(self, link: Transport, tmp_path: Path) -> None:
+        with pytest.raises(TransportError, match=r"No such file .*source"):
+            link.put(tmp_path / "source", str(tmp_path / "there"))
+
+    def test_get_of_nothing(self, link: Transport, tmp_path: Path) -> None:
+        with pytest.raises(TransportError, match=r"reading .*/none: No such file"):
+            link.get(str(tmp_path / "none"), tmp_path / "back")
+
+    def test_put_interrupted(self, link: Transport, tmp_path: Path) -> None:
+        (tmp_path / "source").write_bytes(os.urandom(4 * MIB))
+        chunks: list[int] = []
+
+        def interrupt(size: int) -> None:
+            chunks.append(size)
+            if len(chunks) == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            link.put(tmp_path / "source", str(tmp_path / "there"), sent=interrupt)
+        assert (tmp_path / "there").stat().st_size < 4 * MIB
+        link.put(tmp_path / "source", str(tmp_path / "there"))
+        assert (tmp_path / "there").read_bytes() == (tmp_path / "source").read_bytes()
+
+    def test_full_disk(self, link: Transport, tmp_path: Path, small_disk: Path) -> None:
+        (tmp_path / "source").write_bytes(os.urandom(2 * MIB))
+        with pytest.raises(TransportError, match=r"[Nn]o space") as caught:
+            link.put(tmp_path / "source", str(small_disk / "there"))
+        assert caught.value.code == "transport"
+        assert str(small_disk / "there") in caught.value.message
+        link.put(tmp_path / "source", str(tmp_path / "elsewhere"))
+        assert (tmp_path / "elsewhere").stat().st_size == 2 * MIB
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and not subprocess.call(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], stderr=subprocess.DEVNULL
+    )
+    if not mounted:
+        pytest.skip("a small file system can be mounted by root only")
+    yield folder
+    subprocess.check_call(["umount", folder])
+
+
+class TestLocal:
+    @pytest.mark.parametrize("uri", ["local:", "local://host/path", "local:/path?x=1"])
+    def test_uris_that_name_no_folder(self, uri: str) -> None:
+        with pytest.raises(ConfigError, match="local:/path/to/folder"):
+            transports.connect(uri)
+
+    def test_the_folder_is_made_and_paths_start_there(self, tmp_path: Path) -> None:
+        with transports.connect(f"local:{tmp_path}/a/b") as link:
+            assert link.run(["pwd"]).stdout.decode().strip() == str(tmp_path / "a" / "b")
+            (tmp_path / "source").write_text("x")
+            link.put(tmp_path / "source", "relative")
+        assert (tmp_path / "a" / "b" / "relative").read_text() == "x"
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match="cannot be made"):
+            transports.connect(f"local:{tmp_path}/file/home")
+
+    def test_a_folder_that_went_away(self, tmp_path: Path) -> None:
+        with transports.connect(f"local:{tmp_path}/home") as link:
+            (tmp_path / "home").rmdir()
+            with pytest.raises(TransportError, match="cannot be run"):
+                link.run(["true"])
+
+    def test_a_timeout_kills_the_whole_group(self, tmp_path: Path) -> None:
+        with transports.connect(f"local:{tmp_path}") as link, pytest.raises(TransportTimeout):
+            link.run(["sh", "-c", "(sleep 0.6; touch survived) & sleep 30"], timeout_s=0.2)
+        time.sleep(0.7)
+        assert not (tmp_path / "survived").exists()
+
+    def test_a_program_that_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / "data").touch(0o644)
+        with transports.connect(f"local:{tmp_path}") as link:
+            assert link.run([str(tmp_path / "data")]).status == 126
+
+
+def test_the_seam_does_not_load_paramiko() -> None:
+    program = "import sys, edgekit.transports, edgekit.simulate; sys.exit('paramiko' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
