@@ -6,13 +6,16 @@
 .PHONY: help demo test test-slow lint lock clean
 export PYTHON
 
-UV   := uv==0.13.9
-LOCK := --python .venv/bin/python --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
-	--annotation-style line --custom-compile-command "make lock" --overrides requirements/overrides.txt
-ID   := $(shell { pwd; echo "$(PYTHON)"; cat pyproject.toml requirements/*.txt make/bootstrap.sh; } | cksum | cut -d' ' -f1)
+# What .venv has to match. A .venv whose interpreter has gone loses its stamps, and so is made anew.
+ID := $(shell .venv/bin/python -c 'import pip' 2>/dev/null || rm -f .venv/.core-* .venv/.test-*; \
+	{ pwd; echo "$(PYTHON)"; cat pyproject.toml requirements/*.txt make/bootstrap.sh; } | cksum | cut -d' ' -f1)
 CORE := .venv/.core-$(ID)
 TEST := .venv/.test-$(ID)
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+UV   := uv==0.13.9
+LOCK := --python .venv/bin/python --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+	--annotation-style line --custom-compile-command "make lock" --overrides requirements/overrides.txt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20

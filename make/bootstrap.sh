@@ -25,7 +25,7 @@ version() { "$1" -c 'import platform; print(platform.python_version())'; }
 
 usable() {
     [ "$(cat $ready 2>/dev/null)" = "$PWD" ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || return
-    [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version .venv/bin/python)" ]
+    [ -z "${PYTHON:-}" ] || [ "$(version "$python")" = "$(version .venv/bin/python)" ]
 }
 
 unpack_debian() {       # PACKAGE ADVICE: unpack PACKAGE under $debian/root, or give ADVICE
@@ -67,7 +67,6 @@ install_lock() {        # FILE: just what it says, from wheels with its hashes
 }
 
 make_venv() {
-    python=$(find_python)
     say "making .venv with Python $(version "$python")"
     rm -rf .venv
     if "$python" -c 'import ensurepip' 2>/dev/null; then
@@ -100,6 +99,7 @@ if command -v flock >/dev/null; then
     exec 9<requirements && flock 9  # one at a time
 fi
 [ ! -e ".venv/.$goal-$id" ] || exit 0
+python=$(find_python)
 usable || make_venv
 rm -f $ready .venv/.core-* .venv/.test-*
 provide_ssh_keygen

@@ -33,23 +33,21 @@ def named(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def block(channels_in: int, channels_out: int, size: int, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(channels_in, channels_out, size, padding=size // 2, groups=groups, bias=False)
+def block(channels_in: int, channels_out: int, size: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels_in, channels_out, size, padding=size // 2, bias=False)
     return named(conv=convolution, norm=nn.BatchNorm2d(channels_out), relu=nn.ReLU())
 
 
 def network() -> nn.Sequential:
     """Float32 [N, 1, 8, 8], pixel values 0..1 → ten logits [N, 10]."""
     return named(
-        stem=block(1, 16, 3),
-        depthwise1=block(16, 16, 3, groups=16),
-        pointwise1=block(16, 32, 1),
+        stem=block(1, 32, 3),
+        features1=block(32, 64, 3),
         pool1=nn.MaxPool2d(2),
-        depthwise2=block(32, 32, 3, groups=32),
-        pointwise2=block(32, 48, 1),
+        features2=block(64, 64, 3),
         pool2=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
-        classifier=nn.Linear(48 * 2 * 2, 10),
+        classifier=nn.Linear(64 * 2 * 2, 10),
     )
 
 
