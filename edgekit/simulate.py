@@ -1,8 +1,8 @@
 """A throw-away device on this machine: a real sshd of its own where there is one, else a folder.
 
 The device shows the whole way (host keys, login, SFTP, the runtime's home), not other hardware: it runs what this
-machine runs, as the caller. It listens on the loopback only and takes one key, which lies in its folder. Nothing of
-the caller's ~/.ssh is read or written.
+machine runs, as the caller, with a $HOME of its own. It listens on the loopback only and takes one key, which lies in
+its folder. Nothing of the caller's ~/.ssh is read or written. Programs left running on it outlive it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -48,7 +49,7 @@ AllowAgentForwarding no
 PermitTunnel no
 AllowTcpForwarding local
 Subsystem sftp internal-sftp
-SetEnv "EDGEKIT_HOME={home}"
+SetEnv "EDGEKIT_HOME={home}" "HOME={account}"
 """
 _CLIENT = """\
 Host {name} 127.0.0.1
@@ -125,13 +126,17 @@ def _folder(name: str, state: Path) -> Path:
 
 
 def _adopt(folder: Path) -> None:
-    """The folder with the marker in it. Raises: ConfigError when it has content and no marker."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The folder with the marker in it. Raises: ConfigError when it has content and no marker, or cannot be made."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}") from error
     if not (folder / MARKER).exists():
         if any(folder.iterdir()):
             raise ConfigError(f"{folder} was not made by edgekit's simulation", "choose another name")
         (folder / MARKER).touch()
-    (folder / "home").mkdir(exist_ok=True)
+    for part in ("home", "account"):
+        (folder / part).mkdir(exist_ok=True)
 
 
 def _local(folder: Path, why: str) -> Simulated:
@@ -158,7 +163,9 @@ def _make_keys(folder: Path, keygen: str) -> None:
         if not public.exists():  # ssh-keygen writes it last
             key.unlink(missing_ok=True)
             command = [keygen, "-q", "-t", "ed25519", "-N", "", "-C", f"edgekit-{folder.name}", "-f", str(key)]
-            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+            made = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            if made.returncode:
+                raise DeviceError(f"{folder.name}: ssh-keygen makes no key: {made.stderr.strip()}")
 
 
 def _launch(folder: Path, sshd: Path) -> None:
@@ -197,6 +204,7 @@ def _configure(folder: Path, port: int, sshd: Path) -> None:
         "folder": folder,
         "escaped": str(folder).replace("%", "%%"),  # where OpenSSH knows tokens like %h
         "home": folder / "home",
+        "account": folder / "account",  # $HOME: what a login shell reads and programs leave behind stays out of ours
     }
     server = folder / "sshd_config"
     server.write_text(_SERVER.format_map(values))
@@ -253,7 +261,8 @@ def _halt(folder: Path) -> None:
     for ending in (signal.SIGTERM, signal.SIGKILL):
         pid = _running(folder)
         if pid is not None:
-            os.kill(pid, ending)
+            with suppress(ProcessLookupError):
+                os.kill(pid, ending)
             _wait(lambda: _running(folder) is None, STOP_TIMEOUT_S)
 
 

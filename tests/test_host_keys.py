@@ -82,7 +82,7 @@ def test_hashed_names_as_ssh_keygen_makes_them(tmp_path: Path) -> None:
     kind, encoded = (tmp_path / "key.pub").read_text().split()[:2]
     file = written(tmp_path, f"pi.lan,10.0.0.7 {kind} {encoded}\n[pi.lan]:2222 {kind} {encoded}\n")
     keygen("-H", "-f", file)
-    assert "pi" not in file.read_text().replace(encoded, "")
+    assert "pi.lan" not in file.read_text()
     assert [entry.line for entry in host_keys.known([file], "pi.lan")] == [1]
     assert [entry.line for entry in host_keys.known([file], "10.0.0.7")] == [2]
     assert [entry.line for entry in host_keys.known([file], "[PI.lan]:2222")] == [3]
@@ -123,7 +123,7 @@ def test_what_is_remembered_is_known(tmp_path: Path, before: str | None, hashed:
     host_keys.remember(OTHER, "[pi]:2222", file, hashed=hashed)
     assert [entry.key for entry in host_keys.known([file], "[pi]:2222")] == [KEY, OTHER]
     assert file.read_text().startswith(before or "")
-    assert ("pi" in file.read_text().removeprefix(before or "")) is not hashed
+    assert ("[pi]:2222" in file.read_text()) is not hashed
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
@@ -196,7 +196,12 @@ class TestUnknown:
     def test_asked_and_accepted_once(self, device: Simulated, tmp_path: Path) -> None:
         questions: list[str] = []
         place = uri(device, tmp_path)
-        assert works(place, Options(ask=lambda question: not questions.append(question)))
+
+        def ask(question: str) -> bool:
+            questions.append(question)
+            return True
+
+        assert works(place, Options(ask=ask))
         assert f"ssh-ed25519 {fingerprint(device.folder / 'host_key')}" in questions[0]
         assert works(place, Options(ask=never))
         assert keygen("-F", f"[127.0.0.1]:{port(device)}", "-f", tmp_path / "person" / ".ssh" / "known_hosts")

@@ -209,7 +209,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not mounted:
         pytest.skip("a small file system can be mounted by root only")
     yield folder
-    subprocess.check_call(["umount", folder])
+    subprocess.check_call(["umount", "--lazy", folder])  # the server may not have closed its file yet
 
 
 class TestLocal:

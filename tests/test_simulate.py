@@ -44,6 +44,7 @@ def crash(device: Simulated) -> int:
     os.kill(pid, signal.SIGKILL)
     while alive(pid):
         time.sleep(0.01)
+    time.sleep(0.1)  # its socket goes a moment later
     return pid
 
 
@@ -55,6 +56,8 @@ class TestSshd:
             assert (device.name, device.kind, device.home) == ("pi-1", "ssh", state / "pi-1" / "home")
             assert "sshd" in device.note
             assert home_of(device) == device.home
+            with transports.connect(device.uri) as link:
+                assert link.run(["sh", "-c", "echo ~"]).stdout.decode().strip() == str(device.folder / "account")
             pid = process_of(device)
         assert not alive(pid)
         assert list(state.iterdir()) == []
@@ -63,7 +66,7 @@ class TestSshd:
 
     def test_openssh_itself_gets_there(self, tmp_path: Path) -> None:
         with running("pi-1", tmp_path) as device:
-            command = ["ssh", "-F", device.folder / "ssh_config", "pi-1", "echo $EDGEKIT_HOME"]
+            command = ["ssh", "-F", str(device.folder / "ssh_config"), "pi-1", "echo $EDGEKIT_HOME"]
             assert subprocess.check_output(command, text=True).strip() == str(device.home)
 
     def test_only_its_own_key_opens_it(self, tmp_path: Path) -> None:
@@ -168,3 +171,8 @@ class TestFolder:
             with pytest.raises(ConfigError, match="was not made by"):
                 act("photos", tmp_path)
         assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat"]
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match="cannot be made"):
+            simulate.start("pi-1", tmp_path / "file")

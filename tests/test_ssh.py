@@ -404,8 +404,8 @@ Host *
 class TestBreaking:
     def session(self, link: transports.Transport) -> int:
         """The process of the device's sshd that serves this connection."""
-        shell = link.run(["sh", "-c", "cut -d' ' -f4 /proc/$PPID/stat"]).check()  # above the login shell
-        return int(shell.stdout)
+        upwards = "p=$$; while ! grep -q ^sshd /proc/$p/comm; do p=$(cut -d' ' -f4 /proc/$p/stat); done; echo $p"
+        return int(link.run(["sh", "-c", upwards]).check().stdout)
 
     def test_connection_lost(self, device: Simulated, tmp_path: Path) -> None:
         with transports.connect(device.uri) as link:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, cast
-from urllib.parse import urlsplit
 
 from edgekit import plugins
 from edgekit.errors import CommandError, ConfigError
@@ -75,8 +74,8 @@ class Options:
 
 def connect(uri: str, options: Options = Options()) -> Transport:
     """The open transport for a device's URI. Raises: ConfigError, PluginError, ConnectError, HostKeyError."""
-    scheme = urlsplit(uri).scheme
-    if not scheme:
+    scheme, colon, _ = uri.partition(":")
+    if not colon:
         raise ConfigError(f"{uri!r} is no device URI", "write ssh://user@host or local:/path/to/folder")
     opener = cast("Callable[[str, Options], Transport]", plugins.load(GROUP, scheme))
     return opener(uri, options)
