@@ -25,14 +25,14 @@ MAX_ONNX = {  # onnxruntime: the newest opset and IR version that it loads
     "1.31": (26, 13),
 }
 WHEELS = {  # the newest wheel that each operating system of a target can install, by engine package
-    "raspberry-pi-zero-2w": [{"ai-edge-litert": "2.1.0", "onnxruntime": "1.19.2"}],
-    "raspberry-pi-4": [{"ai-edge-litert": "2.1.0", "onnxruntime": "1.19.2"}],
-    "raspberry-pi-5": [{"ai-edge-litert": "2.3.0", "onnxruntime": "1.31.1"}],
+    "raspberry-pi-zero-2w": [{"ai-edge-litert": "2.1.0", "onnxruntime": "1.19.2", "tflite-runtime": "2.13.0"}],
+    "raspberry-pi-4": [{"ai-edge-litert": "2.1.0", "onnxruntime": "1.19.2", "tflite-runtime": "2.13.0"}],
+    "raspberry-pi-5": [{"ai-edge-litert": "2.3.0", "onnxruntime": "1.31.1", "tflite-runtime": "2.14.0"}],
     "jetson-orin": [{"onnxruntime": "1.23.2"}],
     "jetson-xavier": [{"onnxruntime": "1.19.2"}],
     "generic-aarch64": [
-        {"ai-edge-litert": "2.1.0", "onnxruntime": "1.19.2"},
-        {"ai-edge-litert": "2.3.0", "onnxruntime": "1.31.1"},
+        {"ai-edge-litert": "2.1.0", "onnxruntime": "1.19.2", "tflite-runtime": "2.13.0"},
+        {"ai-edge-litert": "2.3.0", "onnxruntime": "1.31.1", "tflite-runtime": "2.14.0"},
     ],
     "generic-x86-64": [
         {"ai-edge-litert": "2.1.0", "onnxruntime": "1.19.2"},
@@ -107,7 +107,7 @@ def test_the_range_of_each_engine_takes_the_newest_wheel_there_is(target: Target
 @every_profile
 def test_an_engine_fits_its_format(target: Target) -> None:
     for engine in target.engines:
-        assert engine.format == {"litert": "tflite", "onnxruntime": "onnx"}[engine.name]
+        assert engine.format == {"litert": "tflite", "onnxruntime": "onnx", "tflite": "tflite"}[engine.name]
         assert bool(engine.providers) == (engine.format == "onnx")
         assert engine.providers[-1:] in [(), ("CPUExecutionProvider",)]
 
