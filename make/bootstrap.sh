@@ -6,6 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 ready=.venv/.ready      # holds this folder's path; away while .venv is being changed, so that a half done one is remade
+changing=.venv/.changing        # as old as the last change that was begun
 debian=.venv/debian     # Debian packages unpacked for this project alone
 pip=-mpip               # what makes .venv's Python run pip: this, or a path
 export PYTHONWARNINGS=ignore
@@ -42,14 +43,14 @@ unpack_debian() {       # PACKAGE ADVICE: unpack PACKAGE under $debian/root, or 
 }
 
 find_pip() {            # sets pip: a path that a Python without pip can run
-    pip=$("$python" -c 'import pip; print(pip.__path__[0])' 2>/dev/null) && return
-    wheels=/usr/share/python-wheels
-    if [ ! -e "$(echo $wheels/pip-*.whl)" ]; then
-        advice="this Python has neither ensurepip nor pip; on Debian: apt-get install python3-venv ca-certificates"
-        unpack_debian python3-pip-whl "$advice"
-        wheels=$debian/root$wheels
-    fi
-    pip=$(echo $wheels/pip-*.whl)/pip
+    bundled=$("$python" -c 'import ensurepip; print(*ensurepip.__path__)' 2>/dev/null) || bundled=
+    for wheel in "$bundled"/_bundled/pip-*.whl /usr/share/python-wheels/pip-*.whl; do
+        [ ! -e "$wheel" ] || { pip=$wheel/pip; return; }
+    done
+    pip=$("$python" -c 'import pip; print(*pip.__path__)' 2>/dev/null) && return
+    advice="this Python has neither ensurepip nor pip; on Debian: apt-get install python3-venv ca-certificates"
+    unpack_debian python3-pip-whl "$advice"
+    pip=$(echo $debian/root/usr/share/python-wheels/pip-*.whl)/pip
     if [ -z "${PIP_CERT:-}" ] && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then      # Debian's pip brings none of its own
         unpack_debian ca-certificates "$advice"
         cat $debian/root/usr/share/ca-certificates/mozilla/*.crt >$debian/ca.pem
@@ -59,7 +60,9 @@ find_pip() {            # sets pip: a path that a Python without pip can run
 
 pip_install() {         # WHAT...: what fails is tried once more, aloud
     set -- "$pip" install --disable-pip-version-check --no-input --no-deps "$@"
-    .venv/bin/python "$@" -qq || .venv/bin/python "$@" -q
+    .venv/bin/python "$@" -qq || .venv/bin/python "$@" -q && return
+    [ ! -e $changing ] || [ -n "$(find .venv/bin .venv/lib/python*/site-packages -maxdepth 1 -newer $changing)" ] || echo "$PWD" >$ready
+    die "pip could not install this, and has said why"
 }
 
 install_lock() {        # FILE: just what it says, from wheels with its hashes
@@ -68,16 +71,14 @@ install_lock() {        # FILE: just what it says, from wheels with its hashes
 
 make_venv() {
     say "making .venv with Python $(version "$python")"
+    rm -f $ready .venv/.core-* .venv/.test-*
     rm -rf .venv
-    if "$python" -c 'import ensurepip' 2>/dev/null; then
-        "$python" -m venv .venv
-    else
-        "$python" -m venv --without-pip .venv
-        find_pip
-    fi
+    "$python" -m venv --without-pip .venv
+    find_pip
     awk '/^pip==/ { found = 1 } found { print } found && !/\\$/ { exit }' requirements/core.txt >.venv/pip.txt
     install_lock .venv/pip.txt
     pip=-mpip
+    echo "$PWD" >$ready
 }
 
 provide_ssh_keygen() {  # signs the bundles
@@ -90,22 +91,25 @@ provide_ssh_keygen() {  # signs the bundles
     fi
     advice="ssh-keygen is missing; install the OpenSSH client"
     unpack_debian openssh-client "$advice"
+    rm -f $debian/trial
     $debian/root/usr/bin/ssh-keygen -q -t ed25519 -N '' -f $debian/trial </dev/null || die "$advice"
     ln -s ../debian/root/usr/bin/ssh-keygen .venv/bin/ssh-keygen
 }
 
 goal=$1 id=$2
 if command -v flock >/dev/null; then
-    exec 9<requirements && flock 9  # one at a time
+    exec 9<requirements     # one at a time; what this script started holds it too
+    flock -n 9 || { say "waiting for another make in this folder" && flock 9; }
 fi
 [ ! -e ".venv/.$goal-$id" ] || exit 0
 python=$(find_python)
 usable || make_venv
-rm -f $ready .venv/.core-* .venv/.test-*
 provide_ssh_keygen
 say "installing requirements/$goal.txt and this project"
+find .venv -maxdepth 1 \( -name '.core-*' -o -name '.test-*' \) ! -name ".core-$id" -delete
+rm -f $ready
+touch $changing
 install_lock "requirements/$goal.txt"
-pip_install --no-build-isolation --editable .
+[ -e ".venv/.core-$id" ] || pip_install --no-build-isolation --editable .
 echo "$PWD" >$ready
-[ "$goal" = core ] || touch ".venv/.$goal-$id"
-touch ".venv/.core-$id"     # every lock holds the core
+touch ".venv/.core-$id" ".venv/.$goal-$id"      # every lock holds the core
