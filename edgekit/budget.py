@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from edgekit.config import decode
 from edgekit.errors import ConfigError
+
+# The upper ends keep infinity out, which is no JSON; NaN is within no bounds.
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Mebibytes = Annotated[float, msgspec.Meta(gt=0, le=2**20)]
+Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,10 +25,10 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the host has the target's architecture.
     """
 
-    max_accuracy_drop: float | None = 0.01
-    min_agreement: float | None = 0.9
-    max_size_mib: float | None = None
-    max_p95_ms: float | None = None
+    max_accuracy_drop: Share | None = 0.01
+    min_agreement: Share | None = 0.9
+    max_size_mib: Mebibytes | None = None
+    max_p95_ms: Milliseconds | None = None
 
     def as_dict(self) -> dict[str, float]:
         """The lines that ask for something."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit import guard, pack, recipe
 from edgekit.bundle import Contents
+from edgekit.errors import ConversionError, EdgekitError, EngineError
 from edgekit.guard import Measured, Tally, Verdict
 from edgekit.model import Model
 from edgekit.order import Order
 from edgekit.passes import all_passes
+from edgekit.recipe import Recipe
 from edgekit.target import Target
 from edgekit.workshop import Candidate, Workshop
 from edgekit_runtime.interface import Interface
@@ -35,27 +37,55 @@ class Outcome:
 def build(source: Model, target: Target, order: Order, tell: Callable[[str], None]) -> Outcome:
     """Make the candidates for a target, measure them side by side, and choose one that holds the budget.
 
-    Raises: ModelError for a model that cannot be converted, DataError, ConfigError, EngineError.
+    Raises: ModelError for a model of which no candidate can be made, DataError, ConfigError, EngineError.
     """
-    precisions = order.precisions or target.precisions
-    recipes = recipe.plan(source, target, precisions, all_passes())
+    order.check_data()
+    recipes = recipe.plan(source, target, order.precisions or target.precisions, all_passes())
     with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder, ExitStack() as stack:
-        workshop, made = Workshop(target, order, Path(folder)), list[Candidate]()
-        for each in recipes:
-            tell(f"{target.name}: making {each.name}")
-            made.append(workshop.make(source, each))
-        sessions = [stack.enter_context(_session(candidate, target, order)) for candidate in made]
+        workshop = Workshop(target, order, Path(folder))
+        made, sessions, failed = _made(source, recipes, workshop, stack, tell)
         samples = order.dataset("evaluation", sessions[0].interface)
-        tell(f"{target.name}: measuring {len(made)} candidates")
+        tell(f"{target.name}: measuring")
         tallies = guard.measure(sessions, samples)
         measured = [_measured(*parts) for parts in zip(made, sessions, tallies, strict=True)]
+        precisions = order.precisions or _within(target.precisions, made)
         chosen, verdict = guard.choose(measured, order.budget, precisions, platform.machine() == target.arch)
+        verdict = replace(verdict, reasons=(*failed, *verdict.reasons))
         if chosen is None:
             return Outcome(target, tuple(measured), verdict, None)
         measured[chosen] = replace(measured[chosen], chosen=True)
-        vectors = pack.vectors(sessions[0], sessions[chosen], samples)
+        vectors = pack.vectors(sessions[0], sessions[chosen], samples, tallies[0].samples)
         contents = pack.contents(source, made[chosen], target, order, vectors, measured, verdict)
     return Outcome(target, tuple(measured), verdict, contents)
+
+
+def _made(
+    source: Model, recipes: Sequence[Recipe], workshop: Workshop, stack: ExitStack, tell: Callable[[str], None]
+) -> tuple[list[Candidate], list[Session], list[str]]:
+    """The candidates that could be made, sessions of them, and why others could not.
+
+    Without a float candidate of a format there is no other of that format. Raises: the first error when none was made.
+    """
+    made, sessions, failed = list[Candidate](), list[Session](), dict[Recipe, EdgekitError]()
+    for each in recipes:
+        if any(other.format is each.format and other.precision == recipe.FLOAT for other in failed):
+            continue
+        tell(f"{workshop.target.name}: making {each.name}")
+        try:
+            candidate = workshop.make(source, each)
+            sessions.append(stack.enter_context(_session(candidate, workshop.target, workshop.order)))
+            made.append(candidate)
+        except (ConversionError, EngineError) as error:
+            failed[each] = error
+    if not made:
+        raise next(iter(failed.values()))
+    return made, sessions, [f"{each.name}: {error.message}" for each, error in failed.items()]
+
+
+def _within(precisions: Sequence[str], made: Sequence[Candidate]) -> tuple[str, ...]:
+    """The target's precisions as far as there are candidates: what nobody asked for is not missed."""
+    have = {candidate.recipe.precision for candidate in made}
+    return tuple(precision for precision in precisions if precision in have) or tuple(precisions)
 
 
 def _session(candidate: Candidate, target: Target, order: Order) -> Session:

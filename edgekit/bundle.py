@@ -1,19 +1,22 @@
 """Writing a bundle: an OCI image layout 1.1 in a folder, its signature as a referrer beside it.
 
-The same manifest and layers give the same bytes under ``blobs/``. The folder appears whole or not at all.
+The same manifest and layers give the same bytes under ``blobs/``. The folder is the old bundle or the new one, whatever
+is cut, killed or full.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import BundleError
 from edgekit.signing import Signer
+from edgekit_runtime import durable
 from edgekit_runtime import manifest as manifests
 from edgekit_runtime.bundle import (
     ARTIFACT_TYPE,
@@ -45,62 +48,96 @@ class Contents:
 def write(contents: Contents, destination: Path, signer: Signer) -> Bundle:
     """The signed bundle, now in ``destination``; an older bundle there is replaced.
 
-    Raises: BundleError when something else stands there, ConfigError, EdgekitError when it cannot be signed.
+    Raises: BundleError when something else stands there or it cannot be written, ConfigError and EdgekitError when it
+    cannot be signed. The older bundle is then as it was.
     """
-    if destination.exists() and not (destination / "oci-layout").is_file() and any(destination.iterdir()):
-        raise BundleError(f"{destination}: not empty and not a bundle", "choose another --output")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    check_place(destination)
+    blobs = dict[str, bytes]()
+    index = _index(contents, signer, blobs)
     try:
-        fresh.chmod(0o755)
-        _fill(fresh, contents, signer)
-        _replace(fresh, destination)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _store(destination, blobs, index)
+    except OSError as error:
+        raise BundleError(
+            f"{destination}: cannot be written: {error.strerror}", "free or choose another place with --output"
+        ) from error
     return open_layout(destination)[0]
 
 
-def _replace(fresh: Path, destination: Path) -> None:
-    old = fresh.with_name(f"{fresh.name}.old")
-    if destination.exists():
-        destination.rename(old)
-    fresh.rename(destination)
-    shutil.rmtree(old, ignore_errors=True)
+def check_place(destination: Path) -> None:
+    """Raises: BundleError when something stands there that is neither an older bundle nor an empty folder."""
+    if not destination.exists():
+        return
+    if not destination.is_dir() or (any(destination.iterdir()) and not _ours(destination)):
+        raise BundleError(f"{destination}: not empty and not a bundle", "choose another place with --output")
 
 
-def _fill(folder: Path, contents: Contents, signer: Signer) -> None:
-    (folder / "blobs" / "sha256").mkdir(parents=True)
-    image = _put_image(folder, contents)
-    signature = _put_signature(folder, image, signer.sign(image.digest))
+def _ours(folder: Path) -> bool:
+    """Whether all that its index names is edgekit's. One that was never finished has no index."""
+    try:
+        index = json.loads((folder / "index.json").read_bytes())
+        types = [str(entry.get("artifactType")) for entry in index["manifests"]]
+    except FileNotFoundError:
+        types = []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return (folder / "oci-layout").is_file() and all(each in (ARTIFACT_TYPE, SIGNATURE_TYPE) for each in types)
+
+
+def _store(destination: Path, blobs: dict[str, bytes], index: bytes) -> None:
+    """The index comes last, by rename: until then the folder is the old bundle, from then on the new one."""
+    folder, existed = destination / "blobs" / "sha256", destination.exists()
+    old = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    try:
+        durable.folder(destination)
+        durable.write(destination / "oci-layout", canonical({"imageLayoutVersion": "1.0.0"}))
+        durable.folder(folder)
+        for name, data in blobs.items():
+            durable.write(folder / name, data)
+        durable.write(destination / "index.json", index)
+    except BaseException:
+        _remove(folder, blobs.keys() - old)
+        if not existed:
+            shutil.rmtree(destination, ignore_errors=True)
+        raise
+    _remove(folder, old - blobs.keys())
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _index(contents: Contents, signer: Signer, blobs: dict[str, bytes]) -> bytes:
+    image = _image(contents, blobs)
+    signature = _signature(image, signer.sign(image.digest), blobs)
     entries = [
         {**image.as_dict(), "artifactType": ARTIFACT_TYPE, "annotations": _annotations(contents.manifest)},
         {**signature.as_dict(), "artifactType": SIGNATURE_TYPE},
     ]
-    (folder / "oci-layout").write_bytes(canonical({"imageLayoutVersion": "1.0.0"}))
-    (folder / "index.json").write_bytes(canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}))
+    return canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries})
 
 
-def _put_image(folder: Path, contents: Contents) -> Descriptor:
-    config = _put(folder, CONFIG_TYPE, manifests.dump(contents.manifest))
-    model = _put(folder, f"{MODEL_TYPE}+{contents.manifest.format}", contents.model)
-    golden = _put(folder, GOLDEN_TYPE, contents.golden)
-    return _put(folder, IMAGE_TYPE, _image(ARTIFACT_TYPE, config, [model, golden]))
+def _image(contents: Contents, blobs: dict[str, bytes]) -> Descriptor:
+    config = _put(blobs, CONFIG_TYPE, manifests.dump(contents.manifest))
+    model = _put(blobs, f"{MODEL_TYPE}+{contents.manifest.format}", contents.model)
+    golden = _put(blobs, GOLDEN_TYPE, contents.golden)
+    return _put(blobs, IMAGE_TYPE, _manifest(ARTIFACT_TYPE, config, [model, golden]))
 
 
-def _put_signature(folder: Path, image: Descriptor, signature: str) -> Descriptor:
-    empty = _put(folder, EMPTY_TYPE, b"{}")
-    layer = _put(folder, SIGNATURE_LAYER_TYPE, signature.encode())
-    return _put(folder, IMAGE_TYPE, _image(SIGNATURE_TYPE, empty, [layer], subject=image.as_dict()))
+def _signature(image: Descriptor, signature: str, blobs: dict[str, bytes]) -> Descriptor:
+    empty = _put(blobs, EMPTY_TYPE, b"{}")
+    layer = _put(blobs, SIGNATURE_LAYER_TYPE, signature.encode())
+    return _put(blobs, IMAGE_TYPE, _manifest(SIGNATURE_TYPE, empty, [layer], subject=image.as_dict()))
 
 
-def _image(artifact_type: str, config: Descriptor, layers: list[Descriptor], **more: Any) -> bytes:
+def _manifest(artifact_type: str, config: Descriptor, layers: list[Descriptor], **more: Any) -> bytes:
     document = {"schemaVersion": 2, "mediaType": IMAGE_TYPE, "artifactType": artifact_type, **more}
     return canonical({**document, "config": config.as_dict(), "layers": [layer.as_dict() for layer in layers]})
 
 
-def _put(folder: Path, media_type: str, data: bytes) -> Descriptor:
+def _put(blobs: dict[str, bytes], media_type: str, data: bytes) -> Descriptor:
     digest = hashlib.sha256(data).hexdigest()
-    (folder / "blobs" / "sha256" / digest).write_bytes(data)
+    blobs[digest] = data
     return Descriptor(media_type, f"sha256:{digest}", len(data))
 
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import operator
+import sys
+import traceback
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,13 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from edgekit.errors import ConfigError, DataError, InvalidInput
+from edgekit.errors import ConfigError, DataError, EdgekitError, InvalidInput
 from edgekit.model import digest_of
 from edgekit_runtime.interface import Interface
 
 Array = NDArray[Any]
 Raw = tuple[dict[str, Array], int | None]
 
+ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error)
+"""Damaged, of an unknown compression, encrypted, damaged within."""
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 SPLITS = {
     "calibration": frozenset({"calib", "calibration", "train", "training"}),
@@ -70,13 +76,16 @@ class Dataset:
 
     def _inputs(self, number: int, arrays: dict[str, Array]) -> dict[str, Array]:
         accepts = self.interface.accepts
-        if list(arrays) == [""] or (list(arrays) == ["x"] and len(accepts) == 1):
-            arrays = dict.fromkeys(accepts, next(iter(arrays.values()))) if len(accepts) == 1 else arrays
+        if len(accepts) == 1 and list(arrays) in ([""], ["x"]):
+            arrays = dict(zip(accepts, arrays.values(), strict=True))
+        if "" in arrays:
+            raise DataError(f"{self.name}: one array a sample, the model has inputs {', '.join(accepts)}", "name them")
         inputs = {name: self._batched(name, array) for name, array in arrays.items()}
         try:
             self.interface.feeds(inputs)
         except InvalidInput as error:
-            raise DataError(f"{self.name}: sample {number}: {error.message}", error.hint) from error
+            hint = error.hint or "give samples as the model takes them, without the batch axis"
+            raise DataError(f"{self.name}: sample {number}: {error.message}", hint) from error
         for name, array in inputs.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise DataError(f"{self.name}: sample {number}: input {name!r} has NaN or infinite values", "clean it")
@@ -97,17 +106,22 @@ class NpzSource:
     def raw(self, role: str) -> Iterator[Raw]:
         arrays = self._arrays()
         labels = arrays.pop("labels", None)
-        sizes = {name: len(array) for name, array in arrays.items() if array.ndim}
-        if len(sizes) != len(arrays) or len({*sizes.values(), *([] if labels is None else [len(labels)])}) > 1:
+        if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+            raise DataError(
+                f"{self.path}: labels are {labels.dtype.name} {list(labels.shape)}",
+                "write one integer a sample, the number of its class",
+            )
+        sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+        if len({*sizes.values(), *([] if labels is None or not sizes else [len(labels)])}) > 1:
             raise DataError(f"{self.path}: its arrays have different numbers of samples", "one row a sample in each")
         for index in range(min(sizes.values(), default=0)):
             yield {n: a[index] for n, a in arrays.items()}, None if labels is None else int(labels[index])
 
     def _arrays(self) -> dict[str, Array]:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with zipfile.ZipFile(self.path), np.load(self.path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, AttributeError, MemoryError, *ZIP_ERRORS) as error:
             raise DataError(f"{self.path}: cannot be read as .npz: {error}", "write it with numpy.savez") from error
 
 
@@ -126,44 +140,65 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class FunctionSource:
-    """A generator function of the user's own."""
+    """A generator function of the user's own, by its ``package.module:function``."""
 
     function: Any
     digest: str
 
     def raw(self, role: str) -> Iterator[Raw]:
-        for item in self.function():
-            sample, label = item if isinstance(item, tuple) else (item, None)
-            yield (
-                sample if isinstance(sample, dict) else {"": np.asarray(sample)},
-                None if label is None else int(label),
-            )
+        """Raises: DataError, also for whatever the function raises: its errors are the user's, of any kind."""
+        try:
+            for number, item in enumerate(self.function()):
+                yield self._raw(number, item)
+        except EdgekitError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise DataError(
+                f"{self.digest}: {_told(error)}", "it must yield samples, or (sample, label) pairs"
+            ) from error
+
+    def _raw(self, number: int, item: Any) -> Raw:
+        sample, label = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+        arrays = sample if isinstance(sample, dict) else {"": sample}
+        try:
+            return {n: np.asarray(a) for n, a in arrays.items()}, None if label is None else operator.index(label)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{self.digest}: sample {number}: {error}", "yield arrays, or pairs of them and an integer label"
+            ) from error
 
 
 def open_dataset(source: str, role: str, interface: Interface, base: Path) -> Dataset:
     """The dataset that a source describes; paths count from ``base``. Raises: DataError, ConfigError."""
+    return Dataset(source, role, open_source(source, role, base), interface)
+
+
+def open_source(source: str, role: str, base: Path) -> Source:
+    """What a source describes, not yet read. Raises: DataError, ConfigError."""
     path = base / source
     if path.suffix == ".npz" and path.is_file():
-        return Dataset(source, role, NpzSource(path, digest_of(path)), interface)
+        return NpzSource(path, digest_of(path))
     if path.is_dir():
-        return Dataset(source, role, FolderSource(path, _digest_of_names(path)), interface)
+        return FolderSource(path, _digest_of_names(path))
     if ":" in source and "/" not in source:
-        return Dataset(source, role, FunctionSource(_function(source), source), interface)
-    raise DataError(
-        f"{source}: no such {role} data", "give an .npz file, a folder of images, or package.module:function"
-    )
+        return FunctionSource(_function(source, base), source)
+    trouble = f"not {role} data that edgekit reads" if path.exists() else f"no such {role} data"
+    raise DataError(f"{source}: {trouble}", "give an .npz file, a folder of images, or package.module:function")
 
 
 def _listed(listed: Path, role: str) -> Iterator[tuple[str, int | None]]:
-    with listed.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
+    try:
+        with listed.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{listed}: cannot be read: {error}", "write it as CSV, in UTF-8") from error
+    for number, row in enumerate(rows, 1):
         try:
-            if row.get("split", "") in ("", *SPLITS[role]):
+            if row.get("split") in (None, "", *SPLITS[role]):
                 yield row["file"], int(row["label"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{listed}: row {row} has no file or no integer label", "columns: file,label[,split]"
+                f"{listed}: row {number} has no file or no integer label", "its columns: file,label[,split]"
             ) from error
 
 
@@ -178,16 +213,32 @@ def _image(path: Path) -> Array:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as an image: {error}", "remove it or save it again") from error
 
 
-def _function(source: str) -> Any:
+def _function(source: str, base: Path) -> Any:
+    """The function, whose module may lie in ``base``. Raises: ConfigError for whatever its import raises."""
     module, _, name = source.partition(":")
+    if str(base) not in sys.path:
+        sys.path.append(str(base))  # last: a file of the user's must not hide a module that is imported later
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{source}: cannot be imported: {error}", "is its folder on PYTHONPATH?") from error
+        function = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{source}: {error}", "its folder must be the current one, or be on PYTHONPATH") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{source}: cannot be imported: {_told(error)}", "name a function of a module") from error
+    if not callable(function):
+        raise ConfigError(f"{source}: {name} is no function", "name one that yields samples")
+    return function
+
+
+def _told(error: BaseException) -> str:
+    """An error of the user's code in one line, with its place there."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    ours = place.filename == __file__ or place.filename.startswith("<frozen")
+    where = "" if ours else f" ({place.filename}:{place.lineno})"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
 def _digest_of_names(folder: Path) -> str:

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from edgekit import errors
 from edgekit.errors import CommandError, DeviceError, EdgekitError
 from edgekit.transports import Completed, Transport
+from edgekit_runtime import errors, fields
 
 NOT_SET_UP = 97
 NO_PYTHON = 98
+LONGEST = 1000
 
 _HOME = """\
 home=${EDGEKIT_HOME:-}
@@ -29,7 +30,7 @@ RUNTIME = (
     _HOME
     + f"""\
 [ -x "$home/env/bin/python" ] || exit {NOT_SET_UP}
-exec "$home/env/bin/python" -m edgekit_runtime "$@"
+exec "$home/env/bin/python" -I -m edgekit_runtime "$@"
 """
 )
 PYTHON = (
@@ -69,19 +70,44 @@ def probe(transport: Transport) -> dict[str, Any]:
 def _answer(done: Completed, command: Sequence[str]) -> dict[str, Any]:
     """The one JSON object that a command printed."""
     try:
-        document = json.loads(done.stdout)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        last = (done.stderr or done.stdout).decode(errors="replace").strip().rpartition("\n")[2][:300]
-        raise CommandError(f"the device's {command[0]} ended with status {done.status}: {last or 'it said nothing'}")
-    return document
+        answer: dict[str, Any] = _printable(fields.load(done.stdout))
+    except (ValueError, RecursionError) as error:
+        said = f": {last}" if (last := last_line(done.stderr or done.stdout)) else ", and said nothing"
+        raise CommandError(
+            f"the device's {command[0]} ended with status {done.status}{said}",
+            "should its runtime be damaged: 'edgekit device setup'",
+        ) from error
+    return answer
 
 
-def reported(document: Mapping[str, Any]) -> EdgekitError:
-    """The error that a device describes, as one of ours."""
+def last_line(output: bytes) -> str:
+    """The last line that a device printed, fit to be part of a message."""
+    return printable(output.decode(errors="replace").strip().rpartition("\n")[2])[:LONGEST]
+
+
+def printable(text: str) -> str:
+    """A device's text without what could steer the terminal that shows it, on one line."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def _printable(value: Any) -> Any:
+    """JSON, all its texts printable."""
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_printable(each) for each in value]
+        case dict():
+            return {printable(key): _printable(each) for key, each in value.items()}
+    return value
+
+
+def reported(document: object) -> EdgekitError:
+    """The error that a device describes, as one of those that a device can have."""
+    said = document if isinstance(document, dict) else {"message": document}
     kinds = {
         kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EdgekitError)
     }
-    kind = kinds.get(str(document.get("code")), DeviceError)
-    return kind(str(document.get("message")), document.get("hint"))
+    hint = said.get("hint")
+    kind = kinds.get(str(said.get("code")), DeviceError)
+    return kind(str(said.get("message"))[:LONGEST], str(hint)[:LONGEST] if hint else None)

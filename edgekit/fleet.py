@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 import tomlkit
-from tomlkit.exceptions import TOMLKitError
 
+from edgekit import plugins
 from edgekit.config import decode, nearest, read_toml
 from edgekit.errors import ConfigError
+from edgekit.transports import GROUP, ssh_config
 from edgekit_runtime import durable
 from edgekit_runtime.home import NAME
 
 FILE = "fleet.toml"
 
-DeviceName = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$")]
+DeviceName = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -70,28 +76,89 @@ def find(folder: Path, name: str | None) -> Device:
     )
 
 
+def check(device: Device) -> None:
+    """Raises: ConfigError when fleet.toml cannot hold it: its name, a URI that no transport takes."""
+    decode({"devices": {device.name: _entry(device)}}, Document, Path(FILE))
+    parts, known = urlsplit(device.uri), plugins.names(GROUP)
+    if parts.scheme not in known or (parts.scheme == "local" and (not parts.path or parts.netloc or parts.query)):
+        hint = f"write ssh://user@host or local:/path/to/folder; known are {', '.join(known)}"
+        raise ConfigError(f"{device.uri!r} is no device URI", hint)
+    if parts.scheme == "ssh":
+        ssh_config.from_uri(device.uri)
+
+
 def add(folder: Path, device: Device, *, replace: bool = False) -> None:
-    """Write a device into fleet.toml, comments kept; the file is made when it is missing. Raises: ConfigError."""
+    """Write a device into fleet.toml, comments kept; the file is made when it is missing.
+
+    To replace a device leaves its tags as they are. Raises: ConfigError.
+    """
+    check(device)
     path = folder / FILE
     known = [each.name for each in load(folder)]
     if device.name in known and not replace:
         raise ConfigError(f"fleet.toml has a device {device.name!r} already", "choose another name, or edit the file")
-    entry = msgspec.to_builtins(Entry(device.uri, device.target, list(device.tags)))
-    decode({"devices": {device.name: entry}}, Document, Path(FILE))
-    document = _parsed(path)
-    document.setdefault("devices", tomlkit.table(is_super_table=True))[device.name] = entry
-    durable.write(path, tomlkit.dumps(document).encode())
+    entry = _entry(device)
+    if device.name in known:
+        entry = {**_devices(_read(path))[device.name], "uri": device.uri, "target": device.target}
+    text = _read(path)
+    ways = [] if device.name in known else [_appended(text, device.name, entry)]
+    _write(path, [*ways, _edited(text, device.name, entry)], {**_devices(text), device.name: entry})
 
 
 def remove(folder: Path, name: str) -> None:
-    """Take a device out of fleet.toml; nothing happens when it is not there. Raises: ConfigError."""
-    document = _parsed(folder / FILE)
-    if document.get("devices", {}).pop(name, None) is not None:
-        durable.write(folder / FILE, tomlkit.dumps(document).encode())
+    """Take a device out of fleet.toml, comments kept; nothing happens when it is not there. Raises: ConfigError."""
+    if name in [device.name for device in load(folder)]:
+        text = _read(folder / FILE)
+        left = {key: entry for key, entry in _devices(text).items() if key != name}
+        _write(folder / FILE, [_cut(text, name), _edited(text, name, None)], left)
 
 
-def _parsed(path: Path) -> tomlkit.TOMLDocument:
-    try:
-        return tomlkit.parse(path.read_text()) if path.exists() else tomlkit.document()
-    except TOMLKitError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+def _write(path: Path, ways: Sequence[str], devices: dict[str, Any]) -> None:
+    """The first of the texts that says what it should. (tomlkit loses entries whose keys are written with dots.)"""
+    for text in ways:
+        with suppress(tomllib.TOMLDecodeError):
+            if _devices(text) == devices:
+                durable.write(path, text.encode())
+                return
+    raise ConfigError(f"{path.name}: written in a way that edgekit cannot change", "edit it by hand")
+
+
+def _appended(text: str, name: str, entry: dict[str, Any]) -> str:
+    added = tomlkit.dumps({"devices": {name: entry}}).removeprefix("[devices]\n")
+    return f"{text.rstrip()}\n\n{added}" if text.strip() else added
+
+
+def _cut(text: str, name: str) -> str:
+    """The text without the lines of a device's own table, but with the comments that stand before the next one."""
+    lines = text.splitlines(keepends=True)
+    header = re.compile(rf"""\s*\[\s*devices\s*\.\s*(["']?){re.escape(name)}\1\s*\]""")
+    start = next((i for i, line in enumerate(lines) if header.match(line)), len(lines))
+    end = next((i for i in range(start + 1, len(lines)) if re.match(r"\s*\[", lines[i])), len(lines))
+    while end > start and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
+        end -= 1
+    return "".join(lines[:start] + lines[end:])
+
+
+def _edited(text: str, name: str, entry: dict[str, Any] | None) -> str:
+    """By tomlkit: the entry changed or added, or taken out where it is None."""
+    document: dict[str, Any] = tomlkit.parse(text)
+    devices = document.setdefault("devices", {})
+    if entry is None:
+        devices.pop(name)
+    else:
+        devices.setdefault(name, {}).update({key: entry[key] for key in entry if devices[name].get(key) != entry[key]})
+    return tomlkit.dumps(document)
+
+
+def _entry(device: Device) -> dict[str, Any]:
+    entry: dict[str, Any] = msgspec.to_builtins(Entry(device.uri, device.target, list(device.tags)))
+    return entry
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig") if path.exists() else ""
+
+
+def _devices(text: str) -> dict[str, Any]:
+    devices: dict[str, Any] = tomllib.loads(text).get("devices", {})
+    return devices

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgekit.budget import Budget
 from edgekit.dataset import Sample
+from edgekit.errors import DataError, ModelError
 from edgekit.recipe import FLOAT
 from edgekit_runtime.compare import Outputs, max_abs_error, same_answer
 from edgekit_runtime.session import Session
@@ -22,6 +24,8 @@ from edgekit_runtime.session import Session
 WARM_UP = 5
 SLOWER = 1.1
 """A quantized candidate at more than this multiple of the float latency is not chosen."""
+LEAST_MS = 1e-4
+"""Latencies are rounded to it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Latency:
 class Measured:
     """What a candidate showed on the evaluation data; agreement and error are against the baseline.
 
-    ``accuracy`` is None without labels or without class scores. ``max_abs_error`` is in the outputs' own unit.
+    ``accuracy`` is None without labels or without class scores. ``max_abs_error`` is in the outputs' own unit, infinite
+    for outputs of another shape or with NaN; JSON has null there.
     """
 
     name: str
@@ -52,7 +57,8 @@ class Measured:
     chosen: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        error = self.max_abs_error if math.isfinite(self.max_abs_error) else None
+        return {**asdict(self), "max_abs_error": error}
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,11 @@ class Tally:
         self.agree += same_answer(reference, outputs)
         self.max_abs_error = max(self.max_abs_error, max_abs_error(reference, outputs))
         self.times_ns.append(elapsed_ns)
-        answer = _class(outputs)
-        if sample.label is not None and answer is not None:
+        scores = _scores(outputs)
+        if sample.label is not None and scores is not None:
+            _check_label(self.samples - 1, sample.label, scores.size)
             self.labelled += 1
-            self.correct += answer == sample.label
+            self.correct += int(scores.argmax()) == sample.label
 
     @property
     def accuracy(self) -> float | None:
@@ -102,29 +109,49 @@ class Tally:
 def measure(sessions: Sequence[Session], samples: Iterable[Sample]) -> list[Tally]:
     """Tallies of all sessions, the first of which is the baseline; they take turns at each sample.
 
-    Nothing is kept of a sample, and what disturbs this machine disturbs all alike. Raises: DataError, EngineError.
+    Nothing is kept of a sample, and what disturbs this machine disturbs all alike.
+    Raises: DataError, EngineError, ModelError when the baseline gives NaN, to which nothing can be compared.
     """
     tallies = [Tally() for _ in sessions]
-    for sample in samples:
+    for number, sample in enumerate(samples):
         reference: Outputs = {}
         for index, (session, tally) in enumerate(zip(sessions, tallies, strict=True)):
             started = time.perf_counter_ns()
             outputs = session.predict(sample.inputs)
             elapsed = time.perf_counter_ns() - started
-            reference = outputs if index == 0 else reference
+            if index == 0:
+                reference = outputs
+                _check_finite(number, reference)
             tally.add(sample, reference, outputs, elapsed)
     return tallies
 
 
-def _class(outputs: Outputs) -> int | None:
-    """The class that the first output names, when it holds the scores of one sample."""
+def _scores(outputs: Outputs) -> NDArray[Any] | None:
+    """The first output, when it holds the class scores of one sample."""
     scores = next(iter(outputs.values()))
-    return int(scores.argmax()) if scores.ndim == 2 and scores.shape[0] == 1 and scores.shape[1] > 1 else None
+    return scores if scores.ndim == 2 and scores.shape[0] == 1 and scores.shape[1] > 1 else None
+
+
+def _check_label(number: int, label: int, classes: int) -> None:
+    if not 0 <= label < classes:
+        raise DataError(
+            f"evaluation data: sample {number}: label {label}, the model has the classes 0 to {classes - 1}", "renumber them"
+        )
+
+
+def _check_finite(number: int, outputs: Outputs) -> None:
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(
+                f"sample {number}: the float model gives NaN or infinity in {name!r}", "nothing can be compared to that"
+            )
 
 
 def judge(measured: Measured, baseline: Measured, budget: Budget, comparable_host: bool) -> list[str]:
     """The lines of the budget that a candidate breaks, in words."""
     broken = []
+    if not math.isfinite(measured.max_abs_error):
+        broken.append("gives NaN, or outputs of another shape than float")
     if measured.accuracy is not None and baseline.accuracy is not None and budget.max_accuracy_drop is not None:
         drop = baseline.accuracy - measured.accuracy
         if drop > budget.max_accuracy_drop + 1e-9:
@@ -145,21 +172,24 @@ def choose(
     """Which candidate ships (its index), and why not the others; the first one is the baseline.
 
     The order of ``precisions`` decides, then the latency. Latency counts only where the host has the target's
-    architecture: elsewhere the target's own order of engines decides.
+    architecture: elsewhere the target's own order of engines decides. A quantized candidate that is slower than float
+    is passed over only where float may ship instead.
     """
-    baseline, reasons, holding = candidates[0], [], []
+    reasons, notes, holding = _absent(candidates, precisions), _not_judged(candidates, budget, comparable_host), []
     for index, candidate in enumerate(candidates):
-        broken = judge(candidate, baseline, budget, comparable_host)
-        if not broken and comparable_host:
-            broken = _slower(candidate, candidates)
+        broken = judge(candidate, candidates[0], budget, comparable_host)
+        slower = _slower(candidate, candidates) if comparable_host and not broken else []
+        if FLOAT in precisions:
+            broken += slower
+        else:
+            notes += [f"{candidate.name}: {each}" for each in slower]
         reasons += [f"{candidate.name}: {reason}" for reason in broken]
         if not broken and candidate.precision in precisions:
             holding.append(index)
-    notes = () if comparable_host else _not_judged(budget)
     if not holding:
-        return None, Verdict(False, tuple(reasons), notes)
+        return None, Verdict(False, tuple(reasons), tuple(notes))
     best = min(holding, key=lambda i: _rank(i, candidates[i], precisions, comparable_host))
-    return best, Verdict(True, tuple(reasons), notes)
+    return best, Verdict(True, tuple(reasons), tuple(notes))
 
 
 def _rank(index: int, candidate: Measured, precisions: Sequence[str], comparable_host: bool) -> tuple[int, float]:
@@ -170,12 +200,23 @@ def _slower(candidate: Measured, candidates: Sequence[Measured]) -> list[str]:
     floats = [other for other in candidates if other.precision == FLOAT and other.format == candidate.format]
     if candidate.precision == FLOAT or not floats:
         return []
-    ratio = candidate.latency_ms.p50 / floats[0].latency_ms.p50
+    ratio = candidate.latency_ms.p50 / max(floats[0].latency_ms.p50, LEAST_MS)
     return [f"{ratio:.2f} times as slow as float on this architecture"] if ratio > SLOWER else []
 
 
-def _not_judged(budget: Budget) -> tuple[str, ...]:
-    told = ["latency is this host's, of another architecture than the target: shown, not judged"]
-    if budget.max_p95_ms is not None:
+def _absent(candidates: Sequence[Measured], precisions: Sequence[str]) -> list[str]:
+    """What may ship, but was not made."""
+    made = {candidate.precision for candidate in candidates}
+    why = "there is no such candidate" if FLOAT in made else "the model is quantized already"
+    return [f"{precision}: {why}" for precision in precisions if precision not in made]
+
+
+def _not_judged(candidates: Sequence[Measured], budget: Budget, comparable_host: bool) -> list[str]:
+    told = []
+    if not comparable_host:
+        told.append("latency is this host's, of another architecture than the target: shown, not judged")
+    if not comparable_host and budget.max_p95_ms is not None:
         told.append("max_p95_ms was not judged")
-    return tuple(told)
+    if budget.max_accuracy_drop is not None and candidates[0].accuracy is None:
+        told.append("max_accuracy_drop was not judged: no labels, or no class scores in the first output")
+    return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import device as devices
-from edgekit.errors import DataError
+from edgekit.errors import DataError, DeviceError, TransportError
 from edgekit.transports import Transport
+from edgekit_runtime import arrays
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ def _plain(array: NDArray[Any]) -> Any:
 
 def run(transport: Transport, home: str, app: str, source: Path, keep: Path | None) -> Result:
     """Send an .npz, predict, fetch the outputs (to ``keep`` too). Raises: DataError, InvalidInput, EngineError, …"""
-    if not source.is_file():
-        raise DataError(f"{source}: no such file", "give an .npz with one array per input, or x")
+    try:
+        _arrays(source)
+    except ValueError as error:
+        raise DataError(f"{source}: {error}", "give an .npz with one array per input, or x") from error
     place = f"{home}/run-{uuid.uuid4().hex}"
     transport.run(["mkdir", "-p", place]).check()
     try:
@@ -54,10 +58,29 @@ def run(transport: Transport, home: str, app: str, source: Path, keep: Path | No
         with tempfile.TemporaryDirectory() as folder:
             fetched = Path(folder, "output.npz")
             transport.get(f"{place}/output.npz", fetched)
-            with np.load(fetched, allow_pickle=False) as file:
-                outputs = {name: file[name] for name in file.files}
-            if keep:
-                copyfile(fetched, keep)
+            outputs = _outputs(fetched, keep)
     finally:
-        transport.run(["rm", "-rf", place])
+        with suppress(TransportError):
+            transport.run(["rm", "-rf", place])
     return Result(app, answer["latency_ms"], answer["engine"], outputs)
+
+
+def _outputs(fetched: Path, keep: Path | None) -> dict[str, NDArray[Any]]:
+    try:
+        outputs = _arrays(fetched)
+    except ValueError as error:
+        raise DeviceError(f"the outputs that the device sent are unusable: {error}") from error
+    try:
+        if keep:
+            copyfile(fetched, keep)
+    except OSError as error:
+        raise DataError(f"{keep}: the outputs cannot be kept: {error.strerror}") from error
+    return outputs
+
+
+def _arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """Raises: ValueError that says in what way it is no .npz of numbers."""
+    try:
+        return arrays.load(file.read_bytes())
+    except OSError as error:
+        raise ValueError(error.strerror) from error

@@ -1,14 +1,17 @@
 """Reading Keras files (``.keras`` and legacy ``.h5``) far enough to refuse what would run code when loaded.
 
-Both formats name Python objects to be made: a Lambda layer holds marshalled bytecode, and a class may come from any
-module (CVE-2024-3660, CVE-2025-1550). So the configuration is read here as plain JSON, before any framework sees it;
-the model itself is loaded by a child process only.
+Both formats name Python objects to be made: a Lambda layer holds marshalled bytecode, a class may come from any module
+(CVE-2024-3660, CVE-2025-1550), and Keras 2 has layers that call any function of TensorFlow, which can write files and
+load libraries. So the configuration is read here as plain JSON, before any framework sees it; the model itself is
+loaded by a child process only.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,33 +19,55 @@ from typing import Any
 from edgekit.errors import ExtraNotInstalled, UnsupportedFormat
 from edgekit.model import Format, Model, digest_of
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
-FORBIDDEN = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper"})
-TRUSTED = ("keras", "tensorflow.keras", "tf_keras", "builtins")
+FORBIDDEN = frozenset(
+    {
+        "ClassMethod",
+        "DropoutWrapper",
+        "FlaxLayer",
+        "InstanceMethod",
+        "InstanceProperty",
+        "JaxLayer",
+        "Lambda",
+        "ResidualWrapper",
+        "TFSMLayer",
+        "TensorFlowOpLayer",
+        "TorchModuleWrapper",
+        "__lambda__",
+    }
+)
+TRUSTED = re.compile(r"(keras|tensorflow\.keras|tf_keras|builtins)(\..*)?")
+CALLS = frozenset({"TFOpLambda", "SlicingOpLambda"})
+"""Layers of Keras 2 that call the function of TensorFlow that their configuration names."""
+PURE = re.compile(
+    r"(__operators__|bitwise|image|linalg|math|nn|signal)\.\w+|broadcast_to|cast|clip_by_value|concat|convert_to_tensor|"
+    r"expand_dims|eye|fill|gather|identity|one_hot|ones|ones_like|pad|range|repeat|reshape|reverse|roll|shape|slice|"
+    r"split|squeeze|stack|strided_slice|tile|transpose|unstack|where|zeros|zeros_like"
+)
+"""The functions of TensorFlow that only compute."""
+DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError)
+"""What zipfile and h5py raise for a file that is not whole; a RecursionError of json's is a RuntimeError."""
 CONFIG_BYTES = 64 << 20
 
 
 def read(path: Path) -> Model:
     """Raises: UnsupportedFormat, ExtraNotInstalled (an .h5 needs h5py)."""
-    config = _h5_config(path) if _starts_with(path, HDF5) else _archive_config(path)
+    # Keras goes by the suffix as well: a file may be both, a zip behind an HDF5, with another model in each.
+    config = _archive_config(path) if path.suffix.lower() == ".keras" else _h5_config(path)
     for entry in _objects(config):
         _refuse_code(path, entry)
     return Model(path, Format.KERAS, (), (), digest_of(path))
 
 
-def _starts_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic
-
-
 def _archive_config(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
-            return json.loads(file.read(CONFIG_BYTES))
-    except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
+            config = json.loads(file.read(CONFIG_BYTES))
+    except (*DAMAGED, KeyError, ValueError) as error:
         raise UnsupportedFormat(
             f"{path}: not a Keras model, or cut short", "save it again with model.save()"
         ) from error
+    # Losses and metrics of one's own are not loaded (compile=False), so they are no reason to refuse.
+    return {**config, "compile_config": None} if isinstance(config, dict) else config
 
 
 def _h5_config(path: Path) -> Any:
@@ -55,33 +80,41 @@ def _h5_config(path: Path) -> Any:
     try:
         with h5py.File(path) as file:
             return json.loads(file.attrs["model_config"])
-    except (OSError, KeyError, ValueError, RecursionError) as error:
+    except (*DAMAGED, KeyError, ValueError, TypeError) as error:
         raise UnsupportedFormat(
-            f"{path}: no Keras model in this HDF5 file", "save the whole model, not its weights only"
+            f"{path}: no Keras model in it, or cut short", "save the whole model, not its weights only"
         ) from error
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
     """Every object of the configuration, at any depth."""
-    if isinstance(config, dict):
-        yield config
-        config = list(config.values())
-    if isinstance(config, list):
-        for part in config:
-            yield from _objects(part)
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting += part.values()
+        if isinstance(part, list):
+            waiting += part
 
 
 def _refuse_code(path: Path, entry: dict[str, Any]) -> None:
-    name = entry.get("class_name")
-    layer = entry.get("config")
-    known_as = layer.get("name", name) if isinstance(layer, dict) else name
-    if name in FORBIDDEN or name == "__lambda__":
+    name, module = entry.get("class_name"), entry.get("module")
+    layer = entry["config"] if isinstance(entry.get("config"), dict) else {}
+    known_as = layer.get("name", name)
+    # "Custom>Lambda" is a registered name. None of ours loads one, but it is no name for something harmless.
+    if {re.split(r"[>.]", str(entry.get(key)))[-1] for key in ("class_name", "registered_name")} & FORBIDDEN:
         raise UnsupportedFormat(
             f"{path}: layer {known_as!r} is a {name} layer, which holds code; it was not loaded",
             "replace it by a layer of Keras, or export the model to ONNX yourself",
         )
-    module = entry.get("module")
-    if isinstance(name, str) and isinstance(module, str) and not module.startswith(TRUSTED):
+    function = layer.get("function")
+    if name in CALLS and not (isinstance(function, str) and PURE.fullmatch(function)):
+        raise UnsupportedFormat(
+            f"{path}: layer {known_as!r} calls tf.{function}, which may do more than compute; it was not loaded",
+            "replace it by a layer of Keras, or export the model to ONNX yourself",
+        )
+    if isinstance(name, str) and isinstance(module, str) and not TRUSTED.fullmatch(module):
         raise UnsupportedFormat(
             f"{path}: {known_as!r} is made by {module}.{name}, which is not a part of Keras; it was not loaded",
             "export the model to ONNX yourself",

@@ -12,7 +12,15 @@ from edgekit.model import Format, Model, digest_of
 from edgekit_runtime.tensors import DTYPES, TensorSpec
 
 QUANTIZED_OPS = frozenset(
-    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+    }
 )
 
 
@@ -38,16 +46,21 @@ def load(path: Path) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path)
+        if not model.graph.node:
+            raise UnsupportedFormat(f"{path}: an ONNX model without a single node", "export or copy it again")
         onnx.checker.check_model(model)
     except DecodeError as error:
         raise UnsupportedFormat(f"{path}: not an ONNX model, or cut short", "export or copy it again") from error
-    except (onnx.checker.ValidationError, ValueError, FileNotFoundError, OSError) as error:
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise UnsupportedFormat(
             f"{path}: refused: {_line(error)}", "export it again, with its weights inside"
         ) from error
-    if not model.graph.node:
-        raise UnsupportedFormat(f"{path}: an ONNX model without a single node", "export it again")
     return model
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that the model is written in; 1 where it names none."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
 def _spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
@@ -55,8 +68,8 @@ def _spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
     name = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name if kind.elem_type else "?"
     if name not in DTYPES:
         raise UnsupportedFormat(f"{path}: {value.name} is of a type that edgekit does not serve ({name})")
-    sizes = (dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in kind.shape.dim)
-    return TensorSpec(value.name, name, tuple(size if size else None for size in sizes))
+    # A named size reads as 0, and exporters write 0 or -1 for one that is free.
+    return TensorSpec(value.name, name, tuple(dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim))
 
 
 def _line(error: Exception) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.budget import Budget
-from edgekit.dataset import Dataset, open_dataset
+from edgekit.dataset import Dataset, open_dataset, open_source
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 
@@ -30,5 +30,13 @@ class Order:
 
     def dataset(self, role: str, interface: Interface) -> Dataset:
         """The "calibration" or "evaluation" samples. Raises: DataError, ConfigError."""
-        source = self.calibration if role == "calibration" else self.evaluation
-        return open_dataset(source, role, interface, self.base)
+        return open_dataset(self._data[role], role, interface, self.base)
+
+    def check_data(self) -> None:
+        """Before any work: is the data there? Raises: DataError, ConfigError."""
+        for role, source in self._data.items():
+            open_source(source, role, self.base)
+
+    @property
+    def _data(self) -> dict[str, str]:
+        return {"calibration": self.calibration, "evaluation": self.evaluation}

@@ -38,11 +38,10 @@ def needs(engines: Sequence[EngineChoice], threads: int) -> tuple[EngineNeed, ..
     return tuple(EngineNeed(each.name, each.version, each.providers, threads) for each in engines)
 
 
-def vectors(baseline: Session, chosen: Session, samples: Dataset) -> list[golden.Vector]:
-    """Golden vectors from evaluation samples, with what the chosen and the float model give here."""
-    pool = list(islice(samples, POOL))
-    step = max(1, len(pool) // VECTORS)
-    return [_vector(baseline, chosen, sample) for sample in pool[::step][:VECTORS]]
+def vectors(baseline: Session, chosen: Session, samples: Dataset, count: int) -> list[golden.Vector]:
+    """Golden vectors from some of ``count`` evaluation samples, with what the chosen and the float model give here."""
+    step = max(1, min(count, POOL) // VECTORS)
+    return [_vector(baseline, chosen, sample) for sample in islice(samples, 0, step * VECTORS, step)]
 
 
 def _vector(baseline: Session, chosen: Session, sample: Sample) -> golden.Vector:
@@ -79,8 +78,8 @@ def contents(
 
 
 def _limits(golden_vectors: list[golden.Vector], precision: str) -> ProofLimits:
-    references = [array for vector in golden_vectors for array in vector.reference.values()]
-    span = max(float(np.ptp(array.astype(np.float64))) for array in references)
+    references = [array for vector in golden_vectors for array in vector.reference.values() if array.size]
+    span = max((float(np.ptp(array.astype(np.float64))) for array in references), default=0.0)
     allowed = max(span * ERROR_SHARE.get(precision, QUANTIZED_ERROR_SHARE), LEAST_ERROR)
     return ProofLimits(len(golden_vectors), allowed, MIN_AGREEMENT)
 

@@ -16,7 +16,9 @@ FILE = "edgekit.toml"
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Sizes = Annotated[list[Size], msgspec.Meta(min_length=1, max_length=2)]
-Channels = Annotated[list[float], msgspec.Meta(min_length=1, max_length=4)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Channels = msgspec.Meta(min_length=1, max_length=4)
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,11 +34,9 @@ class PreprocessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resize: Sizes | None = None
     crop: Annotated[list[Size], msgspec.Meta(min_length=2, max_length=2)] | None = None
     color: Literal["rgb", "bgr"] = "rgb"
-    scale: float = 1.0
-    mean: Channels = msgspec.field(default_factory=lambda: [0.0])
-    std: Annotated[list[Annotated[float, msgspec.Meta(gt=0)]], msgspec.Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: [1.0]
-    )
+    scale: Finite = 1.0
+    mean: Annotated[list[Finite], Channels] = msgspec.field(default_factory=lambda: [0.0])
+    std: Annotated[list[Positive], Channels] = msgspec.field(default_factory=lambda: [1.0])
     layout: Literal["NHWC", "NCHW"] = "NHWC"
     dtype: Literal["uint8", "int8", "float32"] = "uint8"
 

@@ -8,14 +8,16 @@ the device's Python, processor and libc.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit import device as devices
 from edgekit import wheels
-from edgekit.errors import CommandError, ConfigError, DeviceError
+from edgekit.errors import CommandError, ConfigError, DeviceError, TransportError
 from edgekit.signing import Signer
 from edgekit.target import EngineChoice, Target
 from edgekit.transports import Transport
@@ -23,22 +25,30 @@ from edgekit.transports import Transport
 OLDEST_PYTHON = (3, 8)
 INSTALL_TIMEOUT_S = 1800.0
 
+HAS_ENV = """\
+[ "$(cat "$1/env/complete" 2>/dev/null)" = "$2" ] && "$1/env/bin/python" -Ic "import edgekit_runtime" 2>/dev/null
+"""
 MAKE_ENV = """\
 set -e
-home=$1 id=$2 pip=$3; shift 3
-new="$home/envs/$id"
-rm -rf "$new"
+new=$1 identity=$2 pip=$3; shift 3
+trap 'rm -rf "$new"' EXIT
 python3 -m venv --without-pip "$new"
-"$new/bin/python" "$pip/pip" --disable-pip-version-check install --quiet --no-warn-script-location "$@" 1>&2
-touch "$new/complete"
+"$new/bin/python" -I "$pip/pip" --disable-pip-version-check install --quiet --no-warn-script-location "$@" 1>&2
+echo "$identity" >"$new/complete"
+trap - EXIT
 """
 SWITCH_ENV = """\
 set -e
-home=$1 id=$2
-ln -sfn "envs/$id" "$home/env.new"
+home=$1 name=$2
+before=$(readlink "$home/env" || :)
+test -e "$home/envs/$name/complete"
+sync
+ln -sfn "envs/$name" "$home/env.new"
 mv -T "$home/env.new" "$home/env"
 sync
+find "$home/envs" -mindepth 1 -maxdepth 1 ! -name "$name" ! -name "${before##*/}" -mmin +60 -exec rm -rf {} + || :
 """
+"""What runs keeps the environment that it was started in; younger than an hour, another one may be in the making."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,25 @@ class Provisioned:
     python: str
     installed: bool
     trusted: bool
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What goes into an environment: pip's requirements beside the runtime, and their wheels where they are brought."""
+
+    requirements: tuple[str, ...]
+    runtime: Path
+    python: wheels.Python
+    offline: bool
+
+    @property
+    def identity(self) -> str:
+        """The same for the same environment."""
+        lines = [*self.requirements, self.runtime.name, wheels.digest(self.runtime), self.python.tag]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def files(self) -> list[Path]:
+        return [self.runtime, *wheels.collect(self.python, self.requirements if self.offline else ())]
 
 
 def choose_engine(target: Target, wanted: str | None) -> EngineChoice:
@@ -73,16 +102,11 @@ def setup(
     """Raises: DeviceError, ConfigError, TransportError."""
     facts = devices.probe(transport)
     check(facts, target)
-    requirements = [wheels.RUNTIME, f"{engine.package}{engine.version}", *wheels.COMPANIONS.get(engine.package, ())]
-    python = wheels.Python.of(facts)
-    runtime = wheels.runtime_wheel()
-    identity = hashlib.sha256("\n".join([*requirements, runtime.name, python.tag, wheels.digest(runtime)]).encode())
-    fresh = not _has(transport, facts["home"], identity.hexdigest()[:16])
+    kit = Kit(requirements(facts, target, engine), wheels.runtime_wheel(), wheels.Python.of(facts), offline)
+    fresh = not _has(transport, facts["home"], kit.identity)
     if fresh:
         tell("collecting wheels")
-        brought = wheels.collect(python, requirements if offline else [])
-        _install(transport, facts["home"], identity.hexdigest()[:16], [runtime, *brought], requirements, tell, offline)
-    _shell(transport, SWITCH_ENV, facts["home"], identity.hexdigest()[:16])
+        _shell(transport, SWITCH_ENV, facts["home"], _install(transport, facts["home"], kit, tell))
     trusted = devices.call(transport, "trust", stdin={"line": signer.allowed_line()})["added"]
     version = devices.probe(transport)["engines"].get(engine.package)
     return Provisioned(engine.package, version, facts["python"], fresh, trusted)
@@ -91,7 +115,9 @@ def setup(
 def check(facts: dict[str, Any], target: Target) -> None:
     """Raises: DeviceError when the device can never run this target's runtime."""
     if facts["arch"] != target.arch:
-        raise DeviceError(f"the device is {facts['arch']}, {target.name} is {target.arch}", "name the right --target")
+        raise DeviceError(
+            f"the device is {facts['arch']}, {target.name} is {target.arch}", "write the right target into fleet.toml"
+        )
     if tuple(int(part) for part in facts["python"].split(".")[:2]) < OLDEST_PYTHON:
         raise DeviceError(f"the device has Python {facts['python']}", "the runtime needs Python 3.8 or newer")
     if not facts["ssh_keygen"]:
@@ -100,36 +126,46 @@ def check(facts: dict[str, Any], target: Target) -> None:
         )
 
 
+def requirements(facts: dict[str, Any], target: Target, engine: EngineChoice) -> tuple[str, ...]:
+    """The engine, and those of the target that edgekit's environment has already: a rollback may need them."""
+    ours = facts["engines"] if facts["packages"].get("edgekit-runtime") else {}
+    chosen = [each for each in target.engines if each == engine or ours.get(each.package)]
+    return tuple(
+        line for each in chosen for line in (f"{each.package}{each.version}", *wheels.COMPANIONS.get(each.package, ()))
+    )
+
+
 def _has(transport: Transport, home: str, identity: str) -> bool:
-    return transport.run(["test", "-e", f"{home}/envs/{identity}/complete"]).status == 0
+    return transport.run(["sh", "-c", HAS_ENV, "edgekit", home, identity]).status == 0
 
 
-def _install(
-    transport: Transport,
-    home: str,
-    identity: str,
-    files: list[Path],
-    requirements: list[str],
-    tell: Callable[[str], None],
-    offline: bool,
-) -> None:
-    place = f"{home}/envs/{identity}.wheels"
-    transport.run(["mkdir", "-p", place]).check()
+def _install(transport: Transport, home: str, kit: Kit, tell: Callable[[str], None]) -> str:
+    """The name of a new environment; one of its own, as an interrupted setup may still be at work on the device."""
+    name, files = uuid.uuid4().hex, kit.files()
+    new = f"{home}/envs/{name}"
+    place = f"{new}.wheels"
+    rubbish = [place, new]
     try:
+        transport.run(["mkdir", "-p", place]).check()
         for file in files:
             tell(f"sending {file.name}")
             transport.put(file, f"{place}/{file.name}")
         pip = next(file.name for file in files if file.name.startswith("pip-"))
-        index = ["--no-index"] if offline else []
+        index = ["--no-index"] if kit.offline else []
         tell("installing")
-        _shell(transport, MAKE_ENV, home, identity, f"{place}/{pip}", *index, "--find-links", place, *requirements)
+        # by its path: what an index has under the runtime's name is not ours
+        wanted = [f"{place}/{kit.runtime.name}", *kit.requirements]
+        arguments = [new, kit.identity, f"{place}/{pip}", *index, "--find-links", place, *wanted]
+        _shell(transport, MAKE_ENV, *arguments, hint=None if kit.offline else "with no index there, use --offline")
+        rubbish.remove(new)
     finally:
-        transport.run(["rm", "-rf", place])
+        with suppress(TransportError):
+            transport.run(["rm", "-rf", *rubbish])
+    return name
 
 
-def _shell(transport: Transport, script: str, *arguments: str) -> None:
+def _shell(transport: Transport, script: str, *arguments: str, hint: str | None = None) -> None:
     done = transport.run(["sh", "-c", script, "edgekit", *arguments], timeout_s=INSTALL_TIMEOUT_S)
     if done.status:
-        text = done.stderr.decode(errors="replace").strip()
-        wrong = next((line for line in text.splitlines() if line.startswith("ERROR")), text.rpartition("\n")[2])
-        raise CommandError(f"setting up the device failed: {wrong[:300]}", "with no index there, use --offline")
+        wrong = next((line for line in done.stderr.splitlines() if line.startswith(b"ERROR")), done.stderr)
+        raise CommandError(f"setting up the device failed: {devices.last_line(wrong)[:300]}", hint)

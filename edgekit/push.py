@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit import device as devices
 from edgekit import target as targets
-from edgekit.errors import BundleError, DeviceError, IncompatibleTarget
+from edgekit.errors import (
+    BundleError,
+    DeviceError,
+    DigestMismatch,
+    EngineNotInstalled,
+    IncompatibleTarget,
+    TransportError,
+)
 from edgekit.fleet import Device
 from edgekit.transports import Transport
 from edgekit_runtime.bundle import IMAGE_TYPE, Bundle, Descriptor, blob_path, open_layout
+
+CLEAN_UP_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -45,10 +55,24 @@ class Parcel:
 
 def open_parcel(folder: Path) -> Parcel:
     """The bundle in a folder, every blob of it checked. Raises: BundleError, DigestMismatch."""
-    parcel = Parcel(*open_layout(folder))
-    for blob in parcel.blobs:
-        parcel.bundle.read(blob)
+    with _about(folder):
+        parcel = Parcel(*open_layout(folder))
+        for blob in parcel.blobs:
+            parcel.bundle.read(blob)
     return parcel
+
+
+@contextmanager
+def _about(folder: Path) -> Iterator[None]:
+    """An error of a bundle on this host names its folder."""
+    try:
+        yield
+    except BundleError as error:
+        if str(folder) not in error.message:
+            error.message = f"{folder}: {error.message}"
+        if isinstance(error, DigestMismatch):
+            error.hint = "this copy of it is damaged: build it again"
+        raise
 
 
 def check_target(parcel: Parcel, device: Device) -> None:
@@ -73,7 +97,7 @@ def push(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[s
         sent = _send(parcel, transport, tell)
         devices.call(transport, "install", stdin={"digest": digest, "signature": parcel.signature})
         tell("proving on the device")
-        devices.call(transport, "prove", app, digest)
+        _prove(parcel, device, transport)
         devices.call(transport, "activate", app, digest)
     now = _live(transport, app)
     if not now or now["digest"] != digest:
@@ -92,22 +116,40 @@ def _live(transport: Transport, app: str) -> dict[str, Any] | None:
 
 
 def _send(parcel: Parcel, transport: Transport, tell: Callable[[str], None]) -> int:
-    """The bytes that went over."""
+    """The bytes that went over. What could not be sent whole is taken away again: a full disk must not stay so."""
     answer = devices.call(transport, "missing", stdin={"blobs": [blob.as_dict() for blob in parcel.blobs]})
     lacking = [blob for blob in parcel.blobs if blob.digest in answer["missing"]]
-    for blob in lacking:
-        source = blob_path(parcel.bundle.root, blob.digest)
-        tell(f"sending {blob.media_type.rpartition('edgekit.')[2].partition('.')[0]}, {blob.size} bytes")
-        transport.put(source, f"{answer['incoming']}/{source.name}")
+    places = {blob: f"{answer['incoming']}/{blob.digest.partition(':')[2]}" for blob in lacking}
+    try:
+        for blob, place in places.items():
+            tell(f"sending {blob.media_type.rpartition('edgekit.')[2].partition('.')[0]}, {blob.size} bytes")
+            transport.put(blob_path(parcel.bundle.root, blob.digest), place)
+    except TransportError:
+        with suppress(TransportError):
+            transport.run(["rm", "-f", *places.values()], timeout_s=CLEAN_UP_S)
+        raise
     return sum(blob.size for blob in lacking)
 
 
+def _prove(parcel: Parcel, device: Device, transport: Transport) -> None:
+    manifest = parcel.bundle.manifest
+    try:
+        devices.call(transport, "prove", manifest.app, parcel.bundle.digest)
+    except EngineNotInstalled as error:
+        hint = f"edgekit device setup {device.name} --engine {manifest.engines[0].name}"
+        raise EngineNotInstalled(error.message, hint) from error
+
+
 def find_bundle(folder: Path, target: str) -> Path:
-    """The bundle for a target among those under a folder. Raises: BundleError."""
-    known = {}
-    for index in sorted(folder.glob("*/index.json")):
-        known[open_layout(index.parent)[0].manifest.target] = index.parent
+    """The one bundle for a target among those under a folder. Raises: BundleError."""
+    known: dict[str, list[Path]] = {}
+    for index in sorted(folder.glob("[!.]*/index.json")):  # one that is being written has a name with a dot
+        with _about(index.parent):
+            known.setdefault(open_layout(index.parent)[0].manifest.target, []).append(index.parent)
     if target not in known:
         built = ", ".join(sorted(known)) or "nothing"
         raise BundleError(f"{folder}: no bundle for {target} (built is {built})", f"edgekit build --target {target}")
-    return known[target]
+    if len(known[target]) > 1:
+        places = ", ".join(map(str, known[target]))
+        raise BundleError(f"{folder}: several bundles for {target}", f"name one of {places}")
+    return known[target][0]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import platformdirs
-from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, create_engine, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import JSON, Column, Engine, Float, Integer, MetaData, String, Table, create_engine, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import ConfigError, EdgekitError
 from edgekit_runtime.report import Window, merge, percentile
+
+ATTEMPTS = 5
+BUSY_S = 30
+"""How long SQLite waits for another process; its rollback journal also works on network disks, as WAL does not."""
 
 METADATA = MetaData()
 WINDOWS = Table(
@@ -47,8 +52,14 @@ class Summary:
 
 
 def default_url() -> str:
+    """SQLite in the user's state folder, which is made. Raises: EdgekitError."""
     folder = Path(platformdirs.user_state_dir("edgekit"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgekitError(
+            f"{folder}: cannot be made: {error.strerror}", "give EDGEKIT_STORE the URL of a database"
+        ) from error
     return f"sqlite:///{folder / 'edgekit.db'}"
 
 
@@ -56,43 +67,72 @@ class Store:
     """An open database."""
 
     def __init__(self, url: str | None = None) -> None:
-        """Raises: EdgekitError when it cannot be opened."""
-        self._engine = create_engine(url or default_url())
-        try:
-            METADATA.create_all(self._engine)
-        except SQLAlchemyError as error:
-            raise EdgekitError(f"the store cannot be opened: {_line(error)}", "look at EDGEKIT_STORE") from error
+        """Raises: ConfigError for a URL that names no database, EdgekitError when it cannot be opened."""
+        self._engine = _engine(url or default_url())
+        with _reporting("the store cannot be opened", "look at EDGEKIT_STORE"):
+            try:
+                METADATA.create_all(self._engine)
+            except DBAPIError:  # somebody else made them meanwhile
+                METADATA.create_all(self._engine)
 
     def add(self, device: str, windows: Iterable[Window]) -> int:
         """Keep the windows of a device that are not kept yet; how many were new. Raises: EdgekitError."""
         rows = {(window.session, window.seq): _row(device, window) for window in windows}
-        try:
-            with self._engine.begin() as connection:
-                kept = connection.execute(select(WINDOWS.c.session, WINDOWS.c.seq).where(WINDOWS.c.device == device))
-                new = [rows[key] for key in rows.keys() - {(row.session, row.seq) for row in kept}]
-                if new:
-                    connection.execute(WINDOWS.insert(), new)
-        except IntegrityError as error:
-            raise EdgekitError("another report is being stored at this moment", "run it again") from error
-        except SQLAlchemyError as error:
-            raise EdgekitError(
-                f"the report cannot be stored: {_line(error)}", "nothing is lost: run it again"
-            ) from error
+        with _reporting("the report cannot be stored", "nothing is lost: run it again"):
+            for _ in range(ATTEMPTS - 1):
+                try:
+                    return self._insert(device, rows)
+                except IntegrityError:  # somebody else has stored some of them meanwhile
+                    continue
+            return self._insert(device, rows)
+
+    def _insert(self, device: str, rows: Mapping[tuple[str, int], dict[str, Any]]) -> int:
+        with self._engine.begin() as connection:
+            kept = connection.execute(select(WINDOWS.c.session, WINDOWS.c.seq).where(WINDOWS.c.device == device))
+            new = [rows[key] for key in rows.keys() - {(row.session, row.seq) for row in kept}]
+            if new:
+                connection.execute(WINDOWS.insert(), new)
         return len(new)
 
     def summaries(self, devices: Iterable[str] | None = None) -> list[Summary]:
-        """One line a device and release, in their order."""
+        """One line a device and release, in their order. Raises: EdgekitError."""
         query = select(WINDOWS).order_by(WINDOWS.c.device, WINDOWS.c.app, WINDOWS.c.start_s)
         if devices is not None:
             query = query.where(WINDOWS.c.device.in_(list(devices)))
         groups: dict[tuple[str, str, str], list[Window]] = {}
-        with self._engine.connect() as connection:
+        with _reporting("the store cannot be read", "look at EDGEKIT_STORE"), self._engine.connect() as connection:
             for row in connection.execute(query):
                 groups.setdefault((row.device, row.app, row.release), []).append(_window(row))
         return [_summary(*key, windows) for key, windows in groups.items()]
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        patient = parsed.get_backend_name() == "sqlite" and "timeout" not in parsed.query
+        return create_engine(parsed, connect_args={"timeout": BUSY_S} if patient else {})
+    except (ArgumentError, ImportError, ValueError) as error:
+        raise ConfigError(
+            f"EDGEKIT_STORE names no database: {_line(error)}",
+            "write sqlite:////path/to/file.db or postgresql+psycopg://user@host/name",
+        ) from error
+
+
+@contextmanager
+def _reporting(what: str, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise EdgekitError(f"{what}: {_line(error)}", hint) from error
 
 
 def _row(device: str, window: Window) -> dict[str, Any]:

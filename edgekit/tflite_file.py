@@ -23,7 +23,7 @@ def read(path: Path) -> Model:
         interpreter = Interpreter(model_content=path.read_bytes())
     except ValueError as error:
         raise UnsupportedFormat(f"{path}: not a TFLite model, or cut short", "export or copy it again") from error
-    names = _signature_names(interpreter)
+    names = _signature_names(path, interpreter)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Model(
         path,
@@ -35,13 +35,15 @@ def read(path: Path) -> Model:
     )
 
 
-def _signature_names(interpreter: Interpreter) -> dict[int, str]:
-    """Tensor index → the name that the one signature gives it; its order may be another than the graph's."""
+def _signature_names(path: Path, interpreter: Interpreter) -> dict[int, str]:
+    """Tensor index → the name that the signature gives it; its order may be another than the graph's."""
     signatures = interpreter._get_full_signature_list()
-    if len(signatures) != 1:
-        return {}
-    (signature,) = signatures.values()
-    return {index: name for part in ("inputs", "outputs") for name, index in signature[part].items()}
+    if len(signatures) > 1:
+        raise UnsupportedFormat(
+            f"{path}: has {len(signatures)} signatures: {', '.join(sorted(signatures))}", "convert it with one only"
+        )
+    parts = [signature[part] for signature in signatures.values() for part in ("inputs", "outputs")]
+    return {index: name for part in parts for name, index in part.items()}
 
 
 def _spec(path: Path, detail: dict[str, Any], names: dict[int, str]) -> TensorSpec:

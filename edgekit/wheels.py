@@ -18,7 +18,6 @@ import platformdirs
 import edgekit_runtime
 from edgekit.errors import DeviceError, EdgekitError
 
-RUNTIME = f"edgekit-runtime=={edgekit_runtime.__version__}"
 COMPANIONS = {"tflite-runtime": ("numpy<2",)}
 """What an engine does not say that it needs."""
 OLDEST_GLIBC = 17
@@ -80,12 +79,14 @@ def collect(python: Python, requirements: Sequence[str]) -> list[Path]:
 
     Raises: EdgekitError when the index has none that fit.
     """
-    wanted = ["pip", *(line for line in requirements if line != RUNTIME), *(["numpy"] if requirements else [])]
+    wanted = ["pip", *requirements, *(["numpy"] if requirements else [])]
     key = hashlib.sha256("\n".join([python.tag, *wanted]).encode()).hexdigest()[:16]
     folder = _cache("wheels") / key
-    if not (folder / "complete").exists():
-        _download(python, wanted, folder)
-        (folder / "complete").touch()
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+            _download(python, wanted, Path(fresh, key))
+            if not folder.exists():  # nobody was quicker
+                Path(fresh, key).rename(folder)
     return sorted(folder.glob("*.whl"))
 
 
@@ -95,9 +96,8 @@ def _download(python: Python, wanted: Sequence[str], folder: Path) -> None:
     choice = ["--only-binary=:all:", "--implementation", "cp", "--python-version", python.version, *tags]
     done = subprocess.run([*command, *choice, *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
-        wrong = next(
-            (line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip()[-300:]
-        )
+        lines = done.stderr.strip().splitlines()
+        wrong = next((line for line in lines if line.startswith("ERROR")), "".join(lines[-1:]))
         raise EdgekitError(f"no wheels for {python.tag}: {wrong}", "is there a wheel for this Python and processor?")
 
 
@@ -107,5 +107,8 @@ def digest(path: Path) -> str:
 
 def _cache(name: str) -> Path:
     folder = Path(platformdirs.user_cache_dir("edgekit")) / name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgekitError(f"{folder}: cannot be made: {error.strerror}", "look at XDG_CACHE_HOME") from error
     return folder

@@ -79,6 +79,10 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except OSError as error:
+        if os.environ.get("EDGEKIT_DEBUG"):
+            raise
+        status = _tell("system", f"{error.filename or type(error).__name__}: {error.strerror or error}", None, 1)
     except Exception as error:
         if os.environ.get("EDGEKIT_DEBUG"):
             raise

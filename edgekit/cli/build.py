@@ -41,16 +41,18 @@ def build(model: Path | None, output: Path | None, as_json: bool, **flags: Any) 
     """
     from edgekit import signing
     from edgekit.build import build as build_one
-    from edgekit.bundle import write
+    from edgekit.bundle import check_place, write
     from edgekit.cli.job import read_job
     from edgekit.model import open_model
 
     job = read_job(model, output, flags)
+    source = open_model(job.model)
+    places = [job.place(target.name) for target in job.targets]
+    for place in places:
+        check_place(place)
     signer = signing.signer(job.signing_key)
     with progress(as_json) as tell:
-        source = open_model(job.model)
         outcomes = [build_one(source, target, job.order, tell) for target in job.targets]
-        places = [job.place(outcome.target.name) for outcome in outcomes]
         bundles = [
             write(outcome.contents, place, signer) if outcome.contents else None
             for outcome, place in zip(outcomes, places, strict=True)
@@ -85,7 +87,7 @@ def _show(document: dict[str, Any]) -> None:
             kibibytes(one["size_bytes"]),
             percent(one["accuracy"]),
             percent(one["agreement"]),
-            f"{one['max_abs_error']:.4g}",
+            "" if one["max_abs_error"] is None else f"{one['max_abs_error']:.4g}",
             milliseconds(one["latency_ms"]["p50"]),
             milliseconds(one["latency_ms"]["p95"]),
             "chosen" if one["chosen"] else "",

@@ -111,7 +111,8 @@ def setup(name: str | None, engine: str | None, offline: bool, accept_new_host_k
     """Install the runtime and an engine on a device, and let it trust this host's bundles.
 
     The device gets an environment of its own under $EDGEKIT_HOME (default ~/.local/share/edgekit); nothing else on
-    it is touched. Doing it again changes only what has to change.
+    it is touched. Doing it again changes only what has to change. One engine is installed, the one that is asked
+    for; another one of the target that an earlier setup has brought stays beside it, for a rollback may need it.
 
     \b
     Example:
@@ -173,6 +174,7 @@ def simulate(name: str, target: str | None, stop: bool, as_json: bool) -> None:
     from edgekit.errors import ConfigError
 
     here, state = Path.cwd(), Path(DEVICES)
+    known = {each.name for each in fleet.load(here)}
     if stop and not (state / name).exists():
         raise ConfigError(f"no simulated device {name!r} in {state}")
     if stop:
@@ -180,8 +182,9 @@ def simulate(name: str, target: str | None, stop: bool, as_json: bool) -> None:
         fleet.remove(here, name)
         done: dict[str, Any] = {"device": name, "running": False}
     else:
-        kind = targets.load(target or _generic()).name
-        known = {each.name for each in fleet.load(here)}
+        kind = target or _generic()
+        targets.load(kind)
+        fleet.check(fleet.Device(name, "local:/", kind))
         if name in known and not (state / name).exists():
             raise ConfigError(f"fleet.toml has a device {name!r} already", "choose another name")
         running = simulating.start(name, state)

@@ -40,8 +40,9 @@ def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> 
     project = load_project(Path.cwd())
     path = model or Path(_given(project.model, "model", "edgekit build MODEL"))
     names = flags["targets"] or _given(project.targets, "target", "--target pi")
+    targets = list(dict.fromkeys(load_target(name) for name in names))
     order = Order(
-        app=flags["app"] or project.app or _app_name(path),
+        app=_checked(flags["app"]) or project.app or _app_name(path),
         version=project.version,
         calibration=flags["calibration"] or _given(project.data.calibration, "calibration data", "--calibration"),
         evaluation=flags["evaluation"] or _given(project.data.evaluation, "evaluation data", "--evaluation"),
@@ -52,7 +53,7 @@ def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> 
         precisions=tuple(flags["precisions"]),
     )
     key = Path(project.signing_key).expanduser() if project.signing_key else None
-    return Job(path, [load_target(name) for name in names], order, key, output)
+    return Job(path, targets, order, key, output)
 
 
 def _given(value: Any, what: str, flag: str) -> Any:
@@ -61,8 +62,14 @@ def _given(value: Any, what: str, flag: str) -> Any:
     return value
 
 
+def _checked(app: str | None) -> str | None:
+    if app is not None and not NAME.fullmatch(app):
+        raise ConfigError(f"--app {app!r}: no app name", "use a-z, 0-9, '.', '_' and '-', at most 64")
+    return app
+
+
 def _app_name(model: Path) -> str:
-    name = re.sub(r"[^a-z0-9._-]+", "-", model.stem.lower()).strip("._-")[:64]
+    name = re.sub(r"[^a-z0-9._-]+", "-", model.stem.lower())[:64].strip("._-")
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{model.name}: no app name can be made of it", "give one with --app")
+        raise ConfigError(f"{model}: no app name can be made of it", "give one with --app")
     return name

@@ -17,8 +17,8 @@ from edgekit.cli.output import accept_option, json_option, print_json, print_tab
 def status(names: tuple[str, ...], accept_new_host_key: bool, as_json: bool) -> None:
     """Show what each device runs.
 
-    Without NAME, all devices of fleet.toml; a device that does not answer is shown with its error, and the exit
-    status is then 1.
+    Without NAME, all devices of fleet.toml. A device that does not answer, or whose release is damaged, is shown
+    with its error, and the exit status is then 1.
 
     \b
     Example:
@@ -34,9 +34,11 @@ def status(names: tuple[str, ...], accept_new_host_key: bool, as_json: bool) -> 
             with connected(device, accept_new_host_key) as transport:
                 answer = devices.call(transport, "status")
             facts = {key: answer[key] for key in ("runtime", "home", "apps")}
-            found.append({"device": device.name, "ok": True, **facts, "error": None})
+            ok = not any("error" in app["current"] for app in answer["apps"])
+            found.append({"device": device.name, "ok": ok, **facts, "error": None})
         except EdgekitError as error:
-            found.append({"device": device.name, "ok": False, "apps": [], "error": error.as_dict()})
+            nothing: dict[str, Any] = {"runtime": None, "home": None, "apps": []}
+            found.append({"device": device.name, "ok": False, **nothing, "error": error.as_dict()})
     if as_json:
         print_json({"devices": found})
     else:

@@ -30,11 +30,11 @@ def push(bundle: Path | None, names: tuple[str, ...], accept_new_host_key: bool,
     from edgekit.errors import EdgekitError
 
     results, status = [], 0
-    for device in [fleet.find(Path.cwd(), name) for name in names or (None,)]:
+    for device in [fleet.find(Path.cwd(), name) for name in dict.fromkeys(names) or (None,)]:
         try:
             results.append(_push_one(bundle, device, accept_new_host_key, as_json))
         except EdgekitError as error:
-            status = error.exit_code
+            status = max(status, error.exit_code)
             results.append(_failed(device.name, error))
     if as_json:
         print_json({"devices": results})
@@ -67,10 +67,11 @@ def _failed(name: str, error: Any) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
+    from edgekit.cli.connect import show_failure
+
     name, proof, error = result["device"], result["proof"], result["error"]
     if error:
-        line = f"{error['message']} — {error['hint']}" if error["hint"] else error["message"]
-        click.echo(f"edgekit: {line}" if line.startswith(f"{name}: ") else f"edgekit: {name}: {line}", err=True)
+        show_failure(name, error)
         return
     sent = f"{kibibytes(result['bytes_sent'])} of {kibibytes(result['bytes_total'])} sent"
     click.echo(f"{name}: {result['release'][:19]} is live; {sent} in {result['seconds']:.1f} s")

@@ -25,21 +25,20 @@ def report(names: tuple[str, ...], no_pull: bool, accept_new_host_key: bool, as_
     Example:
       edgekit report kitchen
     """
-    from edgekit.cli.connect import devices_named
+    from edgekit.cli.connect import devices_named, show_failure
     from edgekit.store import Store
 
     devices = devices_named(names)
-    store = Store(os.environ.get("EDGEKIT_STORE"))
-    failures = [] if no_pull else _pull(store, devices, accept_new_host_key, as_json)
-    rows = [_row(summary) for summary in store.summaries([device.name for device in devices])]
-    store.close()
+    with Store(os.environ.get("EDGEKIT_STORE")) as store:
+        failures = [] if no_pull else _pull(store, devices, accept_new_host_key, as_json)
+        rows = [_row(summary) for summary in store.summaries([device.name for device in devices])]
     if as_json:
         print_json({"reports": rows, "failures": failures})
     else:
         columns = ("device", "app", "release", "count", "p50 ms", "p95 ms", "p99 ms", "errors")
         print_table(columns, [_cells(row) for row in rows])
         for failure in failures:
-            click.echo(f"edgekit: {failure['error']['message']}", err=True)
+            show_failure(**failure)
     if failures:
         raise SystemExit(1)
 

@@ -1,7 +1,7 @@
 """Keras → TFLite and Keras → ONNX, in a child process: a Keras file names objects that are made when it is loaded.
 
-The child is limited in memory and time, converts, computes what Keras itself gives for a few calibration samples, and
-ends; the conversion must give the same here.
+The child is limited in memory and time, converts, computes what Keras itself gives for a few inputs, and ends;
+the conversion must give the same here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ import numpy as np
 from edgekit.errors import ConversionError, ExtraNotInstalled
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass
+from edgekit.passes.proof import PROBES, check_output
 from edgekit_runtime.engines import EngineOptions
 from edgekit_runtime.tensors import TensorSpec
 
 TIMEOUT_S = 900
-PROBES = 8
-TOLERANCE = 1e-3
-"""The largest difference to Keras's own outputs, as a share of their span (float arithmetic in another order)."""
 
 
 def run_tflite(model: Model, context: Context) -> Model:
@@ -53,7 +51,7 @@ def _convert(model: Model, context: Context, form: Format) -> Model:
 
 
 def _child(order: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "edgekit.passes.keras_child"]
+    command = [sys.executable, "-P", "-m", "edgekit.passes.keras_child"]
     try:
         done = subprocess.run(
             command, input=json.dumps(order), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -82,19 +80,8 @@ def _prove(model: Model, probe: Path) -> None:
             feeds = {spec.inner: file[f"in.{index}.{i}"] for i, spec in enumerate(model.inputs)}
             got = engine.run(feeds)
             for o, spec in enumerate(model.outputs):
-                _compare(model, spec, file[f"out.{index}.{o}"], got[spec.inner])
+                check_output(model, spec, file[f"out.{index}.{o}"], got[spec.inner])
     engine.close()
-
-
-def _compare(model: Model, spec: TensorSpec, want: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> None:
-    if want.shape != got.shape:
-        raise ConversionError(f"{model.path.name}: output {spec.name} has shape {got.shape}, in Keras {want.shape}")
-    error, span = float(np.max(np.abs(want - got))), float(np.ptp(want)) or float(np.max(np.abs(want)))
-    if not error <= TOLERANCE * max(span, 1e-6):
-        raise ConversionError(
-            f"{model.path.name}: output {spec.name} differs from Keras by {error:.3g} of a span of {span:.3g}",
-            "export the model to ONNX yourself",
-        )
 
 
 to_onnx = Pass("keras-to-onnx", Format.KERAS, Format.ONNX, run_onnx)

@@ -20,8 +20,10 @@ FILE_BYTES = 4 << 30
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
-    os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3")
     order = json.loads(sys.stdin.read())
+    # The person's own keras.json may name another backend; without one, Keras would write it into their home.
+    os.environ.update(KERAS_BACKEND="tensorflow", KERAS_HOME=str(Path(order["result"]).parent))
+    os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3")
     model = load(order["source"])
     {"tflite": to_tflite, "onnx": to_onnx}[order["format"]](model, order)
     inputs = specs(model.inputs, [name_of(tensor) for tensor in model.inputs])
@@ -39,8 +41,10 @@ def load(path: str) -> Any:
         if not path.endswith(".h5"):
             raise
         import tf_keras
+        from tf_keras.src.saving.serialization_lib import SafeModeScope
 
-        return tf_keras.models.load_model(path, compile=False)
+        with SafeModeScope(True):  # load_model passes it on for .keras files only
+            return tf_keras.models.load_model(path, compile=False)
 
 
 def to_tflite(model: Any, order: dict[str, Any]) -> None:

@@ -58,8 +58,7 @@ def _prepare(model: Model, form: OnnxForm, destination: Path) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     document = onnx_file.load(model.path)
-    opset = max(entry.version for entry in document.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset < PER_CHANNEL_OPSET or opset > form.opset:
+    if onnx_file.opset(document) < PER_CHANNEL_OPSET:
         document = onnx.version_converter.convert_version(document, form.opset)
     document.ir_version = form.ir_version
     onnx.save(document, destination)
@@ -69,13 +68,22 @@ def _prepare(model: Model, form: OnnxForm, destination: Path) -> None:
 def _tidy(path: Path, form: OnnxForm) -> None:
     """Set the IR version on purpose, and drop the operator sets that the optimizer names without using them."""
     document = onnx.load(path)
-    used = {node.domain for node in document.graph.node}
+    used = {node.domain for node in _nodes(document.graph)}
     kept = [entry for entry in document.opset_import if entry.domain in ("", "ai.onnx") or entry.domain in used]
     del document.opset_import[:]
     document.opset_import.extend(kept)
     document.ir_version = form.ir_version
     onnx.checker.check_model(document)
     onnx.save(document, path)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of branches and loops as well."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
 
 
 @contextmanager

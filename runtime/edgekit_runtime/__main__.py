@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import edgekit_runtime
-from edgekit_runtime import bundle, home, releases, report, verify
+from edgekit_runtime import bundle, fields, home, releases, report, verify
 from edgekit_runtime.errors import DeviceError, EdgekitError, InvalidInput, ProofFailed
 
 STDIN_BYTES = 8 << 20
@@ -23,7 +23,8 @@ STDIN_BYTES = 8 << 20
 def missing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Standard input: {"blobs": [descriptor, …]}; which of them to send, and to where."""
     place = home.default_home()
-    blobs = [bundle.Descriptor.of(document, bundle.LARGE) for document in _stdin()["blobs"]]
+    documents = fields.items(_stdin()["blobs"])
+    blobs = [bundle.Descriptor.of(fields.table(document), bundle.LARGE) for document in documents]
     lacking = releases.missing(place, blobs)
     return {"missing": [blob.digest for blob in lacking], "incoming": str(place / "incoming")}
 
@@ -31,8 +32,8 @@ def missing(arguments: argparse.Namespace) -> dict[str, Any]:
 def install(arguments: argparse.Namespace) -> dict[str, Any]:
     """Standard input: {"digest", "signature"}; take in what has been sent."""
     document = _stdin()
-    release = releases.install(home.default_home(), document["digest"], document["signature"])
-    return _release(release)
+    digest, signature = fields.text(document["digest"]), fields.text(document["signature"])
+    return _release(releases.install(home.default_home(), digest, signature))
 
 
 def prove(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -69,13 +70,12 @@ def status(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """One inference: arrays by input name from an .npz (``x`` for a single input), outputs to an .npz."""
-    import numpy as np
+    from edgekit_runtime import arrays
 
     try:
-        with np.load(arguments.input, allow_pickle=False) as file:
-            inputs = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"the input is no .npz of arrays: {error}") from error
+        inputs = arrays.load(Path(arguments.input).read_bytes())
+    except ValueError as error:
+        raise InvalidInput(f"the input cannot be read: {error}", "give an .npz with one array per input") from error
     with edgekit_runtime.load(arguments.app) as session:
         started = time.perf_counter()
         outputs: dict[str, Any] = session.predict(
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         elapsed = time.perf_counter() - started
         engine = {"name": session.engine.name, "version": session.engine.version, "provider": session.engine.provider}
-    np.savez(arguments.output, **outputs)
+    Path(arguments.output).write_bytes(arrays.dump(outputs))
     return {"app": arguments.app, "latency_ms": elapsed * 1e3, "engine": engine}
 
 
@@ -95,19 +95,25 @@ def reports(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def trust(arguments: argparse.Namespace) -> dict[str, Any]:
     """Standard input: {"line"}; add a signer to trust/allowed_signers."""
-    place = home.default_home() / "trust" / "allowed_signers"
-    return {"added": verify.trust(place, str(_stdin()["line"]))}
+    place, line = home.default_home(), fields.text(_stdin()["line"])
+    with home.locked(place):
+        return {"added": verify.trust(place / "trust" / "allowed_signers", line)}
 
 
 def _app(place: Path, name: str) -> dict[str, Any]:
-    pointers = {}
-    for pointer in ("current", "previous"):
-        digest = releases.pointed(place, name, pointer)
-        try:
-            pointers[pointer] = _release(releases.find(place, name, digest)) if digest else None
-        except EdgekitError as error:
-            pointers[pointer] = {"digest": digest, "error": error.as_dict()}
-    return {"app": name, **pointers}
+    return {"app": name, **{pointer: _pointed(place, name, pointer) for pointer in ("current", "previous")}}
+
+
+def _pointed(place: Path, name: str, pointer: str) -> dict[str, Any] | None:
+    digest = releases.pointed(place, name, pointer)
+    if not digest:
+        return None
+    try:
+        release = releases.find(place, name, digest)
+        release.bundle.check()
+    except EdgekitError as error:
+        return {"digest": digest, "error": error.as_dict()}
+    return _release(release)
 
 
 def _release(release: releases.Release) -> dict[str, Any]:
@@ -118,13 +124,13 @@ def _release(release: releases.Release) -> dict[str, Any]:
 
 
 def _stdin() -> dict[str, Any]:
+    data = sys.stdin.buffer.read(STDIN_BYTES + 1)
+    if len(data) > STDIN_BYTES:
+        raise DeviceError(f"standard input holds more than {STDIN_BYTES >> 20} MiB")
     try:
-        document = json.loads(sys.stdin.buffer.read(STDIN_BYTES))
+        return fields.load(data)
     except ValueError as error:
-        raise DeviceError(f"standard input is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise DeviceError("standard input is no JSON object")
-    return document
+        raise DeviceError(f"standard input is no JSON object: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,7 +167,7 @@ def main() -> int:
         answer, code = {"schema_version": 1, "error": DeviceError(f"bad request: {error!r}").as_dict()}, 1
     except OSError as error:
         answer, code = {"schema_version": 1, "error": DeviceError(_disk_trouble(error)).as_dict()}, 1
-    print(json.dumps(answer))
+    print(json.dumps(answer, allow_nan=False))
     return code
 
 

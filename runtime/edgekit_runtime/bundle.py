@@ -5,15 +5,18 @@ Nothing is parsed before its digest has been checked, but ``index.json``, which 
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgekit_runtime import durable, manifest
+from edgekit_runtime import durable, fields, manifest
 from edgekit_runtime.errors import BundleError
 from edgekit_runtime.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 IMAGE_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.edgekit.bundle.v1"
@@ -40,10 +43,11 @@ class Descriptor:
 
     @staticmethod
     def of(document: dict[str, Any], limit: int) -> Descriptor:
-        digest, size = document["digest"], document["size"]
-        if not _DIGEST.fullmatch(digest) or not isinstance(size, int) or not 0 <= size <= limit:
-            raise ValueError(f"descriptor {str(digest)[:80]} of {size} bytes")
-        return Descriptor(document["mediaType"], digest, size)
+        """Raises: ValueError, TypeError, KeyError for what is no descriptor, or one of more than ``limit`` bytes."""
+        media_type, digest = fields.text(document["mediaType"]), fields.text(document["digest"])
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest[:80]!r} is no sha256 digest")
+        return Descriptor(media_type, digest, fields.count(document["size"], most=limit))
 
     def as_dict(self) -> dict[str, Any]:
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
@@ -70,6 +74,11 @@ class Bundle:
         """A blob's bytes, checked. Raises: DigestMismatch, BundleTooLarge, BundleError."""
         return read_blob(self.root, descriptor)
 
+    def check(self) -> None:
+        """Check the bytes of every layer. Raises: DigestMismatch, BundleTooLarge, BundleError."""
+        for layer in self.layers:
+            check_blob(self.root, layer)
+
 
 def blob_path(root: Path, digest: str) -> Path:
     """Where a digest's blob lies under a layout or a home. Raises: BundleError for what is no digest."""
@@ -80,13 +89,26 @@ def blob_path(root: Path, digest: str) -> Path:
 
 def read_blob(root: Path, descriptor: Descriptor) -> bytes:
     """A blob's bytes, these very bytes checked. Raises: DigestMismatch, BundleTooLarge, BundleError."""
-    try:
-        with blob_path(root, descriptor.digest).open("rb") as file:
-            data = file.read(descriptor.size + 1)
-    except FileNotFoundError as error:
-        raise BundleError(f"{descriptor.digest[:19]}: the blob is missing", "push the bundle again") from error
+    with _readable(descriptor.digest):
+        data = durable.read(blob_path(root, descriptor.digest), descriptor.size + 1)
     durable.check_bytes(data, descriptor.digest, descriptor.size)
     return data
+
+
+def check_blob(root: Path, descriptor: Descriptor) -> None:
+    """The same without keeping the bytes. Raises: DigestMismatch, BundleTooLarge, BundleError."""
+    with _readable(descriptor.digest):
+        durable.check_file(blob_path(root, descriptor.digest), descriptor.digest, descriptor.size)
+
+
+@contextlib.contextmanager
+def _readable(digest: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BundleError(f"{digest[:19]}: the blob is missing", "push the bundle again") from error
+    except OSError as error:
+        raise BundleError(f"{digest[:19]}: the blob cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -106,9 +128,8 @@ def open_image(root: Path, digest: str) -> Image:
     try:
         if image["artifactType"] != ARTIFACT_TYPE:
             raise BundleError(f"an OCI image of type {image['artifactType']!r} is no edgekit bundle")
-        return Image(
-            Descriptor.of(image["config"], SMALL), tuple(Descriptor.of(layer, LARGE) for layer in image["layers"])
-        )
+        layers = tuple(Descriptor.of(fields.table(layer), LARGE) for layer in fields.items(image["layers"]))
+        return Image(Descriptor.of(fields.table(image["config"]), SMALL), layers)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{digest[:19]}: not an edgekit bundle: {error}") from error
 
@@ -125,10 +146,10 @@ def open_layout(root: Path) -> tuple[Bundle, str]:
     Raises: BundleError, DigestMismatch.
     """
     entries = _index(root)
-    bundles = [entry["digest"] for entry in entries if entry.get("artifactType") == ARTIFACT_TYPE]
+    bundles = [entry.get("digest") for entry in entries if entry.get("artifactType") == ARTIFACT_TYPE]
     if len(bundles) != 1:
         raise BundleError(f"{root}: {len(bundles)} bundles in its index.json where one is expected")
-    return open_bundle(root, bundles[0]), _signature(root, entries)
+    return open_bundle(root, str(bundles[0])), _signature(root, entries)
 
 
 def _index(root: Path) -> list[dict[str, Any]]:
@@ -136,10 +157,11 @@ def _index(root: Path) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > SMALL:
             raise BundleError(f"{path}: too large")
-        entries: list[dict[str, Any]] = _json(path.read_bytes())["manifests"]
-        return [dict(entry) for entry in entries]
+        return [fields.table(entry) for entry in fields.items(_json(path.read_bytes())["manifests"])]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(f"{root}: not a bundle (no index.json)", "'edgekit build' makes one") from error
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: not an OCI index") from error
 
@@ -147,16 +169,17 @@ def _index(root: Path) -> list[dict[str, Any]]:
 def _signature(root: Path, entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         if entry.get("artifactType") == SIGNATURE_TYPE:
-            image = _json(read_blob(root, Descriptor.of(entry, SMALL)))
-            return read_blob(root, Descriptor.of(image["layers"][0], SMALL)).decode("ascii", errors="replace")
+            try:
+                image = _json(read_blob(root, Descriptor.of(entry, SMALL)))
+                layer = Descriptor.of(fields.items(image["layers"])[0], SMALL)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise BundleError(f"{root}: its signature cannot be read: {error}") from error
+            return read_blob(root, layer).decode("ascii", errors="replace")
     return ""
 
 
 def _json(data: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return fields.load(data)
+    except ValueError as error:
         raise BundleError(f"not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise BundleError("not a JSON object")
-    return document

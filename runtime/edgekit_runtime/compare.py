@@ -13,6 +13,7 @@ SAME_DIRECTION = 0.99
 """The least cosine similarity at which outputs that are no class scores count as the same."""
 
 
+@np.errstate(invalid="ignore")  # infinity less infinity
 def max_abs_error(want: Outputs, have: Outputs) -> float:
     """The largest absolute difference over all outputs; infinite for another shape or no number."""
     worst = 0.0
@@ -33,6 +34,7 @@ def same_answer(want: Outputs, have: Outputs) -> bool:
     return all(_same(array, have.get(name)) for name, array in want.items())
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def _same(want: Array[Any, Any], have: Array[Any, Any] | None) -> bool:
     if have is None or want.shape != have.shape:
         return False

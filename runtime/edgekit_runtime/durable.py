@@ -6,22 +6,45 @@ always stands for the old bytes or the new ones. (Rename without the syncs leave
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
-from pathlib import Path
+import stat
+from typing import TYPE_CHECKING, BinaryIO
 
-from edgekit_runtime.errors import BundleTooLarge, DigestMismatch
+from edgekit_runtime.errors import BundleError, BundleTooLarge, DigestMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 CHUNK = 1 << 20
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
+    """Flush a folder, the names in it, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def folder(path: Path) -> None:
+    """Make a folder and those above it, each name on the disk before the next."""
+    if path.is_dir():
+        return
+    folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    sync(path.parent)
+
+
+def read(path: Path, limit: int) -> bytes:
+    """The first ``limit`` bytes of a plain file. Raises: OSError, BundleError for a link or a device."""
+    with _open(path) as file:
+        return file.read(min(limit, os.fstat(file.fileno()).st_size))
 
 
 def check_bytes(data: bytes, digest: str, size: int) -> None:
@@ -30,11 +53,11 @@ def check_bytes(data: bytes, digest: str, size: int) -> None:
 
 
 def check_file(path: Path, digest: str, size: int) -> None:
-    """The same for a file, read in chunks and no further than the declared size."""
-    actual = path.stat().st_size
+    """The same for a plain file, read in chunks and no further than the declared size. Raises: OSError, BundleError."""
     hashed = hashlib.sha256()
-    if actual <= size:
-        with path.open("rb") as file:
+    with _open(path) as file:
+        actual = os.fstat(file.fileno()).st_size
+        if actual <= size:
             for chunk in iter(lambda: file.read(CHUNK), b""):
                 hashed.update(chunk)
     _compare(actual, hashed.hexdigest(), digest, size)
@@ -49,40 +72,68 @@ def _compare(actual: int, hexdigest: str, digest: str, size: int) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Put bytes under a name, wholly or not at all. Raises: DigestMismatch when the disk gave back other bytes."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with _beside(path) as temporary:
+        _fill(temporary, data)
         check_file(temporary, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     sync(path.parent)
 
 
 def adopt(source: Path, destination: Path, digest: str, size: int) -> None:
     """Move a file that came from outside to its place, once its bytes on the disk are the right ones."""
-    sync(source)
+    with _open(source) as file:
+        os.fsync(file.fileno())
     check_file(source, digest, size)
     os.replace(source, destination)
     sync(destination.parent)
 
 
 def link(source: Path, destination: Path) -> None:
-    """Give a file a second name in another folder (which the caller syncs); a name that stands already stays."""
-    try:
-        os.link(source, destination)
-    except FileExistsError:
-        return
+    """Give a file a second name in another folder (which the caller syncs), in place of what has that name."""
+    with _beside(destination) as temporary:
+        os.link(source, temporary)
+        os.replace(temporary, destination)  # leaves both names when both are this file already (rename(2))
 
 
 def point(pointer: Path, target: str) -> None:
     """Let a symbolic link point to ``target``, by rename."""
-    temporary = pointer.with_name(f".{pointer.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    os.symlink(target, temporary)
-    os.replace(temporary, pointer)
+    with _beside(pointer) as temporary:
+        os.symlink(target, temporary)
+        os.replace(temporary, pointer)
     sync(pointer.parent)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name in the same folder, free before; what is left under it is removed, at the latest by the next attempt."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fill(path: Path, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _open(path: Path) -> BinaryIO:
+    """A plain file by its own name: no link is followed, and nothing is waited for or read without end."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise BundleError(f"{path}: a symbolic link where bytes belong") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise BundleError(f"{path}: no plain file")
+    return os.fdopen(handle, "rb")

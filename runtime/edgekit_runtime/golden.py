@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgekit_runtime import arrays, fields
 from edgekit_runtime.errors import BundleError
 
 if TYPE_CHECKING:
@@ -27,29 +27,31 @@ class Vector:
 def dump(vectors: list[Vector]) -> bytes:
     """An .npz of the vectors, the same bytes for the same vectors; names stand in ``names`` as JSON."""
     names = [[list(part) for part in _parts(vector)] for vector in vectors]
-    arrays: dict[str, Any] = {
+    members: dict[str, Any] = {
         f"{v}.{p}.{i}": array
         for v, vector in enumerate(vectors)
         for p, part in enumerate(_parts(vector))
         for i, array in enumerate(part.values())
     }
-    file = io.BytesIO()
-    np.savez_compressed(file, names=np.frombuffer(json.dumps(names).encode(), np.uint8), **arrays)
-    return file.getvalue()
+    return arrays.dump({"names": np.frombuffer(json.dumps(names).encode(), np.uint8), **members})
 
 
 def parse(data: bytes) -> list[Vector]:
     """Raises: BundleError. ``parse(dump(vectors))`` gives the vectors."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            names = json.loads(file["names"].tobytes())
-            parts = [
-                [{name: file[f"{v}.{p}.{i}"] for i, name in enumerate(part)} for p, part in enumerate(vector)]
-                for v, vector in enumerate(names)
-            ]
-        return [Vector(*part) for part in parts]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        file = arrays.load(data)
+        names = fields.items(json.loads(file["names"].tobytes()))
+        return [_vector(file, v, fields.items(parts)) for v, parts in enumerate(names)]
+    except (ValueError, KeyError, RecursionError) as error:
         raise BundleError(f"the golden vectors cannot be read: {error}") from error
+
+
+def _vector(file: dict[str, Array], v: int, parts: list[Any]) -> Vector:
+    inputs, expected, reference = (
+        {fields.text(name): file[f"{v}.{p}.{i}"] for i, name in enumerate(fields.items(part))}
+        for p, part in enumerate(parts)
+    )
+    return Vector(inputs, expected, reference)
 
 
 def _parts(vector: Vector) -> tuple[dict[str, Array], ...]:

@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit_runtime import durable
 from edgekit_runtime.errors import BundleError, DeviceError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def app_folder(home: Path, app: str) -> Path:
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
     """Hold the device's lock: one install, switch or rollback at a time. Raises: DeviceError when it is taken."""
-    home.mkdir(parents=True, exist_ok=True)
+    durable.folder(home)
     with (home / "lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

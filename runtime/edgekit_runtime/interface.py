@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from edgekit_runtime.errors import InvalidInput
+from edgekit_runtime import fields
+from edgekit_runtime.errors import EngineError, InvalidInput
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 
@@ -52,8 +53,10 @@ class Interface:
         return self.inputs[0].name
 
     def _feed(self, spec: TensorSpec, array: Array) -> Array:
+        import numpy as np
+
         wanted, step = self.accepts[spec.name], self.preprocess.get(spec.name)
-        if not hasattr(array, "dtype"):
+        if not isinstance(array, np.ndarray):
             raise InvalidInput(f"input {spec.name!r} is a {type(array).__name__}", "give a numpy array")
         if step and array.ndim == len(wanted.shape) - 1:
             array = array[None]
@@ -61,8 +64,11 @@ class Interface:
         return step.apply(array, spec.dtype) if step else array
 
     def results(self, raw: dict[str, Array]) -> dict[str, Array]:
-        """The engine's outputs by the names of the source model, in its order."""
-        return {spec.name: raw[spec.inner] for spec in self.outputs}
+        """The engine's outputs by the names of the source model, in its order. Raises: EngineError."""
+        try:
+            return {spec.name: raw[spec.inner] for spec in self.outputs}
+        except KeyError as error:
+            raise EngineError(f"the model has no output {error}", f"it has {', '.join(raw)}") from error
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -74,8 +80,16 @@ class Interface:
     @staticmethod
     def of(document: dict[str, Any]) -> Interface:
         """Raises: ValueError, TypeError, KeyError for what ``as_dict`` did not write."""
-        return Interface(
-            tuple(TensorSpec.of(spec) for spec in document["inputs"]),
-            tuple(TensorSpec.of(spec) for spec in document["outputs"]),
-            {name: Preprocess.of(step) for name, step in document["preprocess"].items()},
-        )
+        inputs, outputs = (_specs(fields.items(document[key])) for key in ("inputs", "outputs"))
+        steps = fields.table(document["preprocess"])
+        unknown = steps.keys() - {spec.name for spec in inputs}
+        if unknown:
+            raise ValueError(f"preprocess for {min(unknown)!r}, which is no input")
+        return Interface(inputs, outputs, {name: Preprocess.of(step) for name, step in steps.items()})
+
+
+def _specs(documents: list[Any]) -> tuple[TensorSpec, ...]:
+    specs = tuple(TensorSpec.of(fields.table(document)) for document in documents)
+    if len({spec.name for spec in specs}) != len(specs) or not specs:
+        raise ValueError(f"{len(specs)} tensors with {len({spec.name for spec in specs})} names")
+    return specs

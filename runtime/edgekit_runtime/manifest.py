@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgekit_runtime import fields
 from edgekit_runtime.errors import BundleError
 from edgekit_runtime.home import NAME
 from edgekit_runtime.interface import Interface
@@ -68,22 +69,37 @@ def dump(manifest: Manifest) -> bytes:
 def parse(data: bytes) -> Manifest:
     """Raises: BundleError when the bytes are no manifest that this runtime understands."""
     try:
-        document = json.loads(data)
+        document = fields.load(data)
         if document.pop("schema_version") != SCHEMA_VERSION:
             raise BundleError("the bundle was made for a newer runtime", "run 'edgekit device setup' for this device")
         return _manifest(document)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise BundleError(f"the bundle's manifest cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:
-    if not NAME.fullmatch(document["app"]):
-        raise ValueError("app name")
-    document["engines"] = tuple(_engine(need) for need in document["engines"])
-    document["interface"] = Interface.of(document["interface"])
-    document["proof"] = ProofLimits(**document["proof"])
+    for key in ("app", "version", "target", "arch", "format", "precision"):
+        fields.text(document[key])
+    for key in ("budget", "verdict", "provenance"):
+        fields.table(document[key])
+    for key in ("app", "format"):  # names of files
+        if not NAME.fullmatch(document[key]):
+            raise ValueError(f"{key} {document[key][:80]!r}")
+    document["sequence"] = fields.count(document["sequence"])
+    document["engines"] = tuple(_engine(fields.table(need)) for need in fields.items(document["engines"]))
+    document["interface"] = Interface.of(fields.table(document["interface"]))
+    document["proof"] = _proof(fields.table(document["proof"]))
+    if not document["engines"]:
+        raise ValueError("no engine")
     return Manifest(**document)
 
 
 def _engine(need: dict[str, Any]) -> EngineNeed:
-    return EngineNeed(**{**need, "providers": tuple(need["providers"])})
+    providers = tuple(map(fields.text, fields.items(need["providers"])))
+    texts = {key: fields.text(need[key]) for key in ("name", "version")}
+    return EngineNeed(**{**need, **texts, "providers": providers, "threads": fields.count(need["threads"], 1, 1024)})
+
+
+def _proof(limits: dict[str, Any]) -> ProofLimits:
+    numbers = {key: fields.number(limits[key]) for key in ("max_abs_error", "min_agreement")}
+    return ProofLimits(**{**limits, **numbers, "vectors": fields.count(limits["vectors"])})

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgekit_runtime import fields
 from edgekit_runtime.errors import InvalidInput
-from edgekit_runtime.tensors import TensorSpec
+from edgekit_runtime.tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +38,22 @@ class Preprocess:
 
     @staticmethod
     def of(document: dict[str, Any]) -> Preprocess:
-        """From JSON or TOML, where tuples are lists."""
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
-        return Preprocess(**values)
+        """Raises: ValueError, TypeError, KeyError for what ``as_dict`` did not write."""
+        sizes = {
+            key: tuple(fields.count(size, 1) for size in fields.items(document[key])) for key in ("resize", "crop")
+        }
+        numbers = {key: tuple(map(fields.number, fields.items(document[key]))) for key in ("mean", "std")}
+        step = Preprocess(**{**document, **sizes, **numbers, "scale": fields.number(document["scale"])})
+        step._check()
+        return step
+
+    def _check(self) -> None:
+        if len(self.resize) > 2 or len(self.crop) not in (0, 2):
+            raise ValueError(f"resize {self.resize}, crop {self.crop}")
+        if not self.mean or not self.std or 0 in self.std:
+            raise ValueError(f"mean {self.mean}, std {self.std}")
+        if self.color not in ("rgb", "bgr") or self.layout not in ("NHWC", "NCHW") or self.dtype not in DTYPES:
+            raise ValueError(f"color {self.color!r}, layout {self.layout!r}, dtype {self.dtype!r}")
 
     def as_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -68,7 +82,15 @@ class Preprocess:
         x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         if self.layout == "NCHW":
             x = np.moveaxis(x, -1, -3)
-        return np.ascontiguousarray(x if dtype.startswith("float") else np.rint(x)).astype(dtype, copy=False)
+        return np.ascontiguousarray(x if dtype.startswith("float") else _whole(x, dtype)).astype(dtype, copy=False)
+
+
+def _whole(x: Array, dtype: str) -> Array:
+    """Rounded, and held within 8 bits where there are only 8, so that nothing wraps around."""
+    import numpy as np
+
+    low, high = {"int8": (-128, 127), "uint8": (0, 255)}.get(dtype, (-np.inf, np.inf))
+    return np.clip(np.rint(x), low, high)
 
 
 def _resize(images: Array, size: tuple[int, ...]) -> Array:

@@ -6,6 +6,7 @@ right there and wrong here is what this finds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ class Proof:
     reasons: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "reasons": list(self.reasons)}
+        """For JSON, which has no infinity: None where there is no largest difference."""
+        error = self.max_abs_error if math.isfinite(self.max_abs_error) else None
+        return {**asdict(self), "max_abs_error": error, "reasons": list(self.reasons)}
 
 
 def prove(bundle: Bundle) -> Proof:

@@ -6,18 +6,19 @@ installed → proven → good, or bad. ``current`` moves by one rename, so that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime import bundle as bundles
-from edgekit_runtime import durable, verify
+from edgekit_runtime import durable, fields, verify
 from edgekit_runtime.bundle import SMALL, Bundle, Descriptor
 from edgekit_runtime.errors import BundleError, DeviceError, NotInstalled
-from edgekit_runtime.home import app_folder, locked
+from edgekit_runtime.home import NAME, app_folder, locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,16 +51,24 @@ class Release:
 
 
 def missing(home: Path, blobs: list[Descriptor]) -> list[Descriptor]:
-    """Those that this device does not have yet; ``incoming`` is made ready to take them.
+    """Those that this device does not have, or has damaged; ``incoming`` is made ready to take them.
 
     Raises: DeviceError when they do not fit on the disk.
     """
-    (home / "incoming").mkdir(parents=True, exist_ok=True)
-    lacking = [blob for blob in blobs if not bundles.blob_path(home, blob.digest).exists()]
+    durable.folder(home / "incoming")
+    lacking = [blob for blob in blobs if not _has(home, blob)]
     need, free = sum(blob.size for blob in lacking), shutil.disk_usage(home).free
     if need > free:
         raise DeviceError(f"the bundle needs {need >> 10} KiB, the disk has {free >> 10} KiB free", "make room on it")
     return lacking
+
+
+def _has(home: Path, blob: Descriptor) -> bool:
+    try:
+        bundles.check_blob(home, blob)
+    except BundleError:
+        return False
+    return True
 
 
 def install(home: Path, digest: str, signature: str) -> Release:
@@ -67,9 +76,10 @@ def install(home: Path, digest: str, signature: str) -> Release:
 
     Raises: SignatureError, DigestMismatch, BundleTooLarge, BundleError, DeviceError. What was refused is removed.
     """
+    bundles.blob_path(home, digest)
     with locked(home):
-        signer = verify.verify(digest, signature, home / "trust" / "allowed_signers")
         try:
+            signer = verify.verify(digest, signature, home / "trust" / "allowed_signers")
             bundle = _take_in(home, digest)
         finally:
             shutil.rmtree(home / "incoming", ignore_errors=True)
@@ -77,10 +87,10 @@ def install(home: Path, digest: str, signature: str) -> Release:
 
 
 def _take_in(home: Path, digest: str) -> Bundle:
-    (home / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-    arrived = home / "incoming" / digest.partition(":")[2]
-    size = min(arrived.stat().st_size, SMALL) if arrived.exists() else 0
-    _adopt(home, Descriptor(bundles.IMAGE_TYPE, digest, size))
+    durable.folder(home / "blobs" / "sha256")
+    arrived = _arrived(home, digest)
+    if arrived.exists():
+        _adopt(home, Descriptor(bundles.IMAGE_TYPE, digest, min(arrived.stat().st_size, SMALL)))
     image = bundles.open_image(home, digest)
     for blob in (image.config, *image.layers):
         _adopt(home, blob)
@@ -88,54 +98,66 @@ def _take_in(home: Path, digest: str) -> Bundle:
 
 
 def _adopt(home: Path, blob: Descriptor) -> None:
-    place = bundles.blob_path(home, blob.digest)
-    arrived = home / "incoming" / place.name
+    arrived = _arrived(home, blob.digest)
     if arrived.exists():
-        durable.adopt(arrived, place, blob.digest, blob.size)
-    elif not place.exists():
-        raise BundleError(f"{blob.digest[:19]}: the blob did not arrive", "push the bundle again")
+        durable.adopt(arrived, bundles.blob_path(home, blob.digest), blob.digest, blob.size)
+    else:
+        bundles.check_blob(home, blob)
+
+
+def _arrived(home: Path, digest: str) -> Path:
+    return home / "incoming" / bundles.blob_path(home, digest).name
 
 
 def _make_release(home: Path, bundle: Bundle, signature: str, signer: str) -> Release:
-    folder = app_folder(home, bundle.manifest.app) / "releases" / bundle.digest.partition(":")[2]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(home, bundle.manifest.app, bundle.digest)
+    durable.folder(folder)
     for name, digest in _names(bundle).items():
         durable.link(bundles.blob_path(home, digest), folder / name)
     durable.write(folder / SIGNATURE, signature.encode())
-    release = Release(folder, bundle, State("installed", installed_at=int(time.time()), signer=signer))
-    if (folder / "state.json").exists():
-        release = Release(folder, bundle, _read_state(folder))
-    durable.sync(folder.parent)
-    return release if release.state.name in ("proven", "good") else mark(release, "installed", signer=signer)
+    state = (
+        _read_state(folder) if (folder / "state.json").exists() else State("installed", installed_at=int(time.time()))
+    )
+    release = Release(folder, bundle, state)
+    return release if state.name in ("proven", "good") else mark(release, "installed", signer=signer)
+
+
+def _folder(home: Path, app: str, digest: str) -> Path:
+    return app_folder(home, app) / "releases" / digest.partition(":")[2]
 
 
 def _names(bundle: Bundle) -> dict[str, str]:
-    model = bundle.layer(bundles.MODEL_TYPE)
     return {
         "image.json": bundle.digest,
         "manifest.json": bundle.config.digest,
-        f"model.{model.media_type.rpartition('+')[2]}": model.digest,
+        f"model.{bundle.manifest.format}": bundle.layer(bundles.MODEL_TYPE).digest,
         "golden.npz": bundle.layer(bundles.GOLDEN_TYPE).digest,
     }
 
 
 def mark(release: Release, name: str, **changes: Any) -> Release:
     """The release in another state, written down."""
-    state = State(**{**asdict(release.state), "reason": "", **changes, "name": name})
-    durable.write(release.folder / "state.json", json.dumps(asdict(state), indent=1).encode())
-    return Release(release.folder, release.bundle, state)
+    return replace(release, state=_write_state(release.folder, release.state, name, **changes))
+
+
+def _write_state(folder: Path, state: State, name: str, **changes: Any) -> State:
+    state = replace(state, **{"reason": "", **changes, "name": name})
+    durable.write(folder / "state.json", json.dumps(asdict(state), indent=1, allow_nan=False).encode())
+    return state
 
 
 def _read_state(folder: Path) -> State:
     try:
-        return State(**json.loads((folder / "state.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
+        document = fields.load((folder / "state.json").read_bytes())
+        texts = {key: fields.text(document[key]) for key in ("name", "reason", "signer")}
+        return State(**{**document, **texts, "proof": fields.table(document["proof"])})
+    except (OSError, KeyError, ValueError, TypeError):
         return State("installed", "its state could not be read")
 
 
 def find(home: Path, app: str, digest: str) -> Release:
     """Raises: NotInstalled, BundleError, DigestMismatch."""
-    folder = app_folder(home, app) / "releases" / digest.partition(":")[2]
+    folder = _folder(home, app, digest)
     if not folder.is_dir():
         raise NotInstalled(f"{app}: release {digest[:19]} is not on this device", "push it")
     return Release(folder, bundles.open_bundle(home, digest), _read_state(folder))
@@ -160,15 +182,17 @@ def current(home: Path, app: str) -> Release:
 
 def apps(home: Path) -> list[str]:
     """The apps that have a current release, sorted."""
-    return sorted(path.parent.name for path in (home / "apps").glob("*/current"))
+    folders = (home / "apps").glob("*")
+    return sorted(path.name for path in folders if NAME.fullmatch(path.name) and (path / "current").is_symlink())
 
 
 def activate(home: Path, app: str, digest: str) -> Release:
-    """Switch ``current`` to a proven release. Raises: NotInstalled, DeviceError."""
+    """Switch ``current`` to a proven release. Raises: NotInstalled, DeviceError, BundleError for damaged blobs."""
     with locked(home):
         release = find(home, app, digest)
         if release.state.name not in ("proven", "good"):
             raise DeviceError(f"{app}: release {digest[:19]} is {release.state.name}, not proven", "prove it first")
+        release.bundle.check()
         before = pointed(home, app, "current")
         if before not in ("", digest):
             _point(home, app, "previous", before)
@@ -177,16 +201,23 @@ def activate(home: Path, app: str, digest: str) -> Release:
 
 
 def rollback(home: Path, app: str, reason: str) -> Release:
-    """Switch back to ``previous``; the release that is left becomes bad. Raises: NotInstalled, DeviceError."""
+    """Switch back to ``previous``; the release that is left, however damaged, becomes bad.
+
+    Raises: NotInstalled, DeviceError, BundleError when ``previous`` is damaged.
+    """
     with locked(home):
-        left, digest = current(home, app), pointed(home, app, "previous")
-        if digest in ("", left.digest):
+        left = pointed(home, app, "current") or current(home, app).digest
+        digest = pointed(home, app, "previous")
+        if digest in ("", left):
             raise DeviceError(f"{app}: there is no previous release to go back to", "push the one you want")
         release = find(home, app, digest)
         if release.state.name == "bad":
             raise DeviceError(f"{app}: the previous release is marked bad ({release.state.reason})", "push a good one")
+        release.bundle.check()
+        folder = _folder(home, app, left)
+        with contextlib.suppress(OSError):  # a full disk must not keep it alive
+            _write_state(folder, _read_state(folder), "bad", reason=reason)
         _point(home, app, "current", digest)
-        mark(left, "bad", reason=reason)
         return release
 
 

@@ -8,14 +8,19 @@ appended by a single write; a line cut short by a crash is skipped when read.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import errno
 import json
 import math
 import os
+import re
 import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
+
+from edgekit_runtime import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,33 +65,32 @@ def dump(window: Window) -> str:
 
 def parse(line: str) -> Window:
     """Raises: ValueError for a line that is no window. ``parse(dump(w)) == w``."""
+    document = fields.load(line)
     try:
-        document = json.loads(line)
         if document.pop("schema_version") != SCHEMA_VERSION:
             raise ValueError("another schema version")
-        buckets = {int(index): _count(number) for index, number in document.pop("buckets").items()}
-        errors = {str(code): _count(number) for code, number in document.pop("errors").items()}
-        window = Window(buckets=buckets, errors=errors, **document)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        buckets = {_index(index): fields.count(n) for index, n in fields.table(document.pop("buckets")).items()}
+        errors = {_short(code): fields.count(n) for code, n in fields.table(document.pop("errors")).items()}
+        texts = {key: _short(document[key]) for key in ("app", "release", "session")}
+        times = {key: fields.number(document[key]) for key in ("start_s", "end_s")}
+        return Window(
+            **{**document, **texts, **times, "seq": fields.count(document["seq"])}, buckets=buckets, errors=errors
+        )
+    except (KeyError, TypeError) as error:
         raise ValueError(f"no window: {error}") from error
-    _check(window)
-    return window
 
 
-def _count(number: object) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-        raise ValueError(f"no count: {number!r}")
-    return number
+def _index(key: str) -> int:
+    if not re.fullmatch("0|[1-9][0-9]{0,3}", key):
+        raise ValueError(f"no bucket: {key[:80]!r}")
+    return int(key)
 
 
-def _check(window: Window) -> None:
-    texts = (window.app, window.release, window.session)
-    if not all(isinstance(text, str) and 0 < len(text) < 200 for text in texts):
-        raise ValueError("app, release or session is no short text")
-    times = (window.start_s, window.end_s)
-    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in times):
-        raise ValueError("start or end is no time")
-    _count(window.seq)
+def _short(value: object) -> str:
+    text = fields.text(value)
+    if not 0 < len(text) < 200 or not text.isprintable():
+        raise ValueError(f"no short text: {text[:80]!r}")
+    return text
 
 
 def merge(windows: Iterable[Window]) -> dict[int, int]:
@@ -110,27 +114,37 @@ def percentile(buckets: dict[int, int], share: float) -> float:
 
 
 class Spool:
-    """A folder of windows, one file a session, at most SPOOL_BYTES altogether: the oldest file goes first."""
+    """A folder of windows, files of about FILE_BYTES, at most SPOOL_BYTES altogether: the oldest file goes first."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def append(self, window: Window) -> None:
-        """Raises: OSError, as when the disk is full."""
+        """Raises: OSError, as when the disk is full; then the window is not in the spool."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = f"{dump(window)}\n".encode()
-        self._make_room(len(line))
-        path = self.folder / f"{window.session}-{window.seq // 256:06d}.ndjson"
+        self._make_room(len(line) + 1)
+        path = self._file_for(window)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            if os.fstat(handle).st_size > 0 and not _ends_line(path):
+            size = os.fstat(handle).st_size
+            if size and not _ends_line(path):
                 line = b"\n" + line
-            os.write(handle, line)
+            if os.write(handle, line) < len(line):
+                os.ftruncate(handle, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         finally:
             os.close(handle)
 
+    def _file_for(self, window: Window) -> Path:
+        """The session's newest file while it is small; else a new one, the names of which sort by age."""
+        mine = max(self.folder.glob(f"{window.session}-*.ndjson"), default=None)
+        if mine and mine.stat().st_size < FILE_BYTES:
+            return mine
+        return self.folder / f"{window.session}-{window.seq:09d}.ndjson"
+
     def _make_room(self, need: int) -> None:
-        files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("*.ndjson"))
+        files = self._files()
         total = need + sum(size for _, size, _ in files)
         for _, size, path in files:
             if total <= SPOOL_BYTES:
@@ -138,14 +152,22 @@ class Spool:
             path.unlink(missing_ok=True)
             total -= size
 
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Time of the last line, size and path, oldest first; another process may remove one at any moment."""
+        files = []
+        for path in self.folder.glob("*.ndjson"):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
+        return sorted(files)
+
     def windows(self) -> Iterator[Window]:
-        """All whole windows, oldest file first; damaged lines are skipped."""
-        for path in sorted(self.folder.glob("*.ndjson"), key=lambda path: path.stat().st_mtime):
-            for line in path.read_text(errors="replace").splitlines():
-                try:
-                    yield parse(line)
-                except ValueError:
-                    continue
+        """All whole windows, oldest file first; damaged lines and files that cannot be read are skipped."""
+        for _, _, path in self._files():
+            with contextlib.suppress(OSError):
+                for line in path.read_text("utf-8", errors="replace").splitlines():
+                    with contextlib.suppress(ValueError):
+                        yield parse(line)
 
 
 def _ends_line(path: Path) -> bool:
@@ -162,7 +184,8 @@ class Recorder:
         self._session, self._seq = uuid.uuid4().hex, 0
         self._lock, self._done = threading.Lock(), threading.Event()
         self._reset()
-        threading.Thread(target=self._run, args=(window_s,), name="edgekit-report", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(window_s,), name="edgekit-report", daemon=True)
+        self._thread.start()
         atexit.register(self.close)
 
     def record(self, latency_ns: int) -> None:
@@ -199,7 +222,9 @@ class Recorder:
             self._put_back(window)
 
     def close(self) -> None:
+        """Write the last window, after one that is being written."""
         self._done.set()
+        self._thread.join()
         self.flush()
         atexit.unregister(self.close)
 

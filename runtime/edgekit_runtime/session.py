@@ -39,7 +39,8 @@ def load(app: str | os.PathLike[str]) -> Session:
         return of_bundle(bundles.open_layout(Path(name))[0])
     if NAME.fullmatch(name):
         releases.current(home, name)
-    raise NotInstalled(f"{name!r} is neither an installed app nor a folder with a bundle")
+    live = ", ".join(releases.apps(home)) or "none"
+    raise NotInstalled(f"{name!r} is neither an installed app nor a folder with a bundle", f"live apps: {live}")
 
 
 def of_bundle(bundle: Bundle, recorder: Recorder | None = None) -> Session:

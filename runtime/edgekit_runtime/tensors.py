@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
+from edgekit_runtime import fields
 from edgekit_runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -32,18 +34,26 @@ class TensorSpec:
         return self.tensor or self.name
 
     def __str__(self) -> str:
-        sizes = ", ".join("N" if size is None else str(size) for size in self.shape)
-        return f"{self.name}: {self.dtype} [{sizes}]"
+        return f"{self.name}: {self.dtype} {self._sizes()}"
+
+    def _sizes(self) -> str:
+        return f"[{', '.join('N' if size is None else str(size) for size in self.shape)}]"
 
     def check(self, array: np.ndarray[Any, Any]) -> None:
         """Raises: InvalidInput when the array has another dtype or a shape that does not fit."""
-        if array.dtype.name != self.dtype:
-            raise InvalidInput(
-                f"input {self}: got dtype {array.dtype.name}", f"convert it with .astype('{self.dtype}')"
-            )
+        if array.dtype.name != self.dtype or not array.dtype.isnative:  # engines take bytes in the processor's order
+            raise InvalidInput(f"input {self}: got dtype {array.dtype}", f"convert it with .astype('{self.dtype}')")
         if not fits(self.shape, array.shape):
-            hint = "add the batch dimension: x[numpy.newaxis]" if fits(self.shape[1:], array.shape) else None
-            raise InvalidInput(f"input {self}: got shape {list(array.shape)}", hint)
+            raise InvalidInput(f"input {self}: got shape {list(array.shape)}", self._way_to_fit(array.shape))
+
+    def _way_to_fit(self, shape: tuple[int, ...]) -> str:
+        if fits(self.shape[1:], shape):
+            return "add the batch dimension: x[numpy.newaxis]"
+        if len(shape) == len(self.shape) <= 5:
+            for axes in permutations(range(len(shape))):
+                if fits(self.shape, tuple(shape[axis] for axis in axes)):
+                    return f"reorder its axes: x.transpose{axes}"
+        return f"bring it to {self._sizes()}"
 
     def as_dict(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "tensor": self.tensor}
@@ -53,9 +63,13 @@ class TensorSpec:
         """Raises: ValueError, TypeError, KeyError for what ``as_dict`` did not write."""
         if document["dtype"] not in DTYPES:
             raise ValueError(f"dtype {document['dtype']!r}")
-        return TensorSpec(**{**document, "shape": tuple(document["shape"])})
+        sizes = (None if size is None else fields.count(size) for size in fields.items(document["shape"]))
+        texts = {key: fields.text(document[key]) for key in ("name", "dtype", "tensor")}
+        return TensorSpec(**{**document, **texts, "shape": tuple(sizes)})
 
 
 def fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a shape has the wanted sizes, None standing for any."""
-    return len(wanted) == len(shape) and all(want in (None, have) for want, have in zip(wanted, shape))
+    """Whether a shape has the wanted sizes, None standing for any but 0 (which LiteRT's heap does not survive)."""
+    return len(wanted) == len(shape) and all(
+        have > 0 if want is None else want == have for want, have in zip(wanted, shape)
+    )

@@ -6,15 +6,26 @@ The format is SSHSIG (OpenSSH PROTOCOL.sshsig); who may sign stands in ``trust/a
 
 from __future__ import annotations
 
+import base64
+import re
 import subprocess
 import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit_runtime import durable
 from edgekit_runtime.errors import DeviceError, SignatureError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 NAMESPACE = "edgekit"
 TIMEOUT_S = 30
+
+_LINE = re.compile(
+    r'(?P<principals>[A-Za-z0-9@._*?,+-]+)(?P<options>(?: [a-z-]+(?:="[^"]*")?(?:,[a-z-]+(?:="[^"]*")?)*)?)'
+    r" (?P<kind>(?:ssh|sk|ecdsa)-[a-z0-9@.-]+) (?P<blob>[A-Za-z0-9+/]+={0,2})(?: [ -~]*)?"
+)
+"""A line of allowed_signers; OpenSSH passes over one that it cannot read, and nobody would be told."""
 
 
 def message(digest: str) -> bytes:
@@ -28,8 +39,8 @@ def verify(digest: str, signature: str, allowed_signers: Path) -> str:
         raise SignatureError("the bundle is not signed", "build it again with 'edgekit build'")
     if not allowed_signers.exists():
         raise SignatureError("this device trusts no signer yet", "run 'edgekit device setup' for it")
-    with tempfile.NamedTemporaryFile("w", suffix=".sig") as file:
-        file.write(signature)
+    with tempfile.NamedTemporaryFile(suffix=".sig") as file:
+        file.write(signature.encode(errors="replace"))
         file.flush()
         trust = ["-s", file.name, "-f", str(allowed_signers)]
         found = _ssh_keygen(["-Y", "find-principals", *trust], message(digest))
@@ -46,22 +57,34 @@ def verify(digest: str, signature: str, allowed_signers: Path) -> str:
 
 
 def trust(allowed_signers: Path, line: str) -> bool:
-    """Add a line to allowed_signers unless it is there; whether it was new. Raises: SignatureError."""
+    """Add a line to allowed_signers unless it is there; whether it was new. Raises: SignatureError for no such line."""
     line = line.strip()
-    if "\n" in line or f'namespaces="{NAMESPACE}"' not in line or line.startswith("#"):
-        raise SignatureError("not a line of allowed_signers for edgekit")
-    have = allowed_signers.read_text() if allowed_signers.exists() else ""
-    if line in have.splitlines():
+    if not _is_signer(line):
+        raise SignatureError("not a line of allowed_signers for edgekit", "see ssh-keygen(1), ALLOWED SIGNERS")
+    have = allowed_signers.read_bytes().splitlines() if allowed_signers.exists() else []
+    if line.encode() in have:
         return False
-    allowed_signers.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(allowed_signers, f"{have}{line}\n".encode())
+    durable.folder(allowed_signers.parent)
+    durable.write(allowed_signers, b"".join(old + b"\n" for old in [*have, line.encode()]))
     return True
+
+
+def _is_signer(line: str) -> bool:
+    found = _LINE.fullmatch(line)
+    if not found or f'namespaces="{NAMESPACE}"' not in found["options"]:
+        return False
+    try:
+        blob = base64.b64decode(found["blob"], validate=True)
+    except ValueError:
+        return False
+    kind = found["kind"].encode()
+    return blob.startswith(len(kind).to_bytes(4, "big") + kind)
 
 
 def _ssh_keygen(arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(["ssh-keygen", *arguments], input=data, capture_output=True, timeout=TIMEOUT_S)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise DeviceError(
             "ssh-keygen is missing here", "install OpenSSH (Debian: apt install openssh-client)"
         ) from error

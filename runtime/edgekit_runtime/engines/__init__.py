@@ -73,8 +73,18 @@ def _loader(name: str) -> Callable[[bytes, EngineOptions], Engine]:
 
     found: Any = entry_points()
     group = "edgekit_runtime.engines"
-    chosen = found.select(group=group) if hasattr(found, "select") else found.get(group, ())
-    for entry in chosen:
+    plugged = found.select(group=group) if hasattr(found, "select") else found.get(group, ())
+    for entry in plugged:
         if entry.name == name:
-            return cast("Callable[[bytes, EngineOptions], Engine]", entry.load())
-    raise EngineNotInstalled(f"no engine {name!r}", f"known: {', '.join(sorted(BUILT_IN))}")
+            return _plugged(entry)
+    known = sorted({*BUILT_IN, *(entry.name for entry in plugged)})
+    raise EngineNotInstalled(f"no engine {name!r}", f"known: {', '.join(known)}")
+
+
+def _plugged(entry: Any) -> Callable[[bytes, EngineOptions], Engine]:
+    try:
+        return cast("Callable[[bytes, EngineOptions], Engine]", entry.load())
+    except (ImportError, AttributeError) as error:
+        raise EngineNotInstalled(
+            f"engine {entry.name!r} cannot be imported: {error}", f"look at {entry.value}"
+        ) from error

@@ -6,7 +6,7 @@ The interpreter is one mutable thing, so calls take turns; an input of another s
 from __future__ import annotations
 
 import threading
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def load(model: bytes, options: EngineOptions) -> Engine:
         raise EngineNotInstalled(
             f"ai-edge-litert cannot be imported ({error})", "pip install ai-edge-litert"
         ) from error
-    return LiteRT("litert", version("ai-edge-litert"), Interpreter, model, options)
+    return LiteRT("litert", _version("ai-edge-litert"), Interpreter, model, options)
 
 
 def load_tflite(model: bytes, options: EngineOptions) -> Engine:
@@ -38,7 +38,7 @@ def load_tflite(model: bytes, options: EngineOptions) -> Engine:
         ) from error
     if int(np.__version__.partition(".")[0]) >= 2:
         raise EngineNotInstalled(f"tflite-runtime does not work with numpy {np.__version__}", "pip install 'numpy<2'")
-    return LiteRT("tflite", version("tflite-runtime"), Interpreter, model, options)
+    return LiteRT("tflite", _version("tflite-runtime"), Interpreter, model, options)
 
 
 class LiteRT:
@@ -55,11 +55,15 @@ class LiteRT:
             raise EngineError(f"{name} {engine_version} cannot load the model: {_line(error)}") from error
         self._inputs = {detail["name"]: detail["index"] for detail in self._interpreter.get_input_details()}
         self._outputs = {detail["name"]: detail["index"] for detail in self._interpreter.get_output_details()}
-        self._shapes = {d["index"]: tuple(d["shape"]) for d in self._interpreter.get_input_details()}
+        self._shapes: dict[int, tuple[int, ...]] = {
+            detail["index"]: tuple(detail["shape"]) for detail in self._interpreter.get_input_details()
+        }
         self._lock = threading.Lock()
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         with self._lock:
+            if self._interpreter is None:
+                raise EngineError("the session is closed", "load the model again")
             try:
                 self._feed(feeds)
                 self._interpreter.invoke()
@@ -69,12 +73,13 @@ class LiteRT:
 
     def _feed(self, feeds: dict[str, Array]) -> None:
         indexed = {self._index(name): array for name, array in feeds.items()}
-        resized = {index: array.shape for index, array in indexed.items() if array.shape != self._shapes[index]}
-        if resized:
-            for index, shape in resized.items():
+        shapes = {index: array.shape for index, array in indexed.items()}
+        if shapes != self._shapes:
+            self._shapes = {}  # until it is certain: sizes that do not fit into memory must not spoil the next call
+            for index, shape in shapes.items():
                 self._interpreter.resize_tensor_input(index, shape, strict=True)
             self._interpreter.allocate_tensors()
-            self._shapes.update(resized)
+            self._shapes = shapes
         for index, array in indexed.items():
             self._interpreter.set_tensor(index, array)
 
@@ -86,7 +91,15 @@ class LiteRT:
         return index
 
     def close(self) -> None:
-        self._interpreter = None
+        with self._lock:
+            self._interpreter = None
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # a nightly build or a distribution's package goes by another name
+        return "of unknown version"
 
 
 def _line(error: Exception) -> str:

@@ -5,6 +5,7 @@ Models are loaded from bytes, which excludes external data: onnxruntime up to 1.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 CPU = "CPUExecutionProvider"
 ERRORS_ONLY = 3
+
+# From 1.29 on, onnxruntime reports sessions to its maker and leaves an identifier in ~/.cache, unless this is set before
+# it is imported. Nothing is sent that nobody asked for.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def load(model: bytes, options: EngineOptions) -> Engine:
@@ -41,24 +46,28 @@ class OnnxRuntime:
         providers = [name for name in options.providers if name in available] or [CPU]
         self._foreign = _foreign_errors()
         try:
-            self._session = ort.InferenceSession(model, settings, providers=providers)
+            session = ort.InferenceSession(model, settings, providers=providers)
         except self._foreign as error:
             raise EngineError(f"onnxruntime {self.version} cannot load the model: {_line(error)}") from error
-        self.provider: str = self._session.get_providers()[0]
-        self._inputs = [value.name for value in self._session.get_inputs()]
-        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._session: ort.InferenceSession | None = session
+        self.provider: str = session.get_providers()[0]
+        self._inputs = [value.name for value in session.get_inputs()]
+        self._outputs = [value.name for value in session.get_outputs()]
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        session = self._session
+        if session is None:
+            raise EngineError("the session is closed", "load the model again")
         unknown = set(feeds) - set(self._inputs)
         if unknown:
             raise InvalidInput(f"the model has no input {min(unknown)!r}", f"it has {', '.join(self._inputs)}")
         try:
-            return dict(zip(self._outputs, self._session.run(None, feeds)))
+            return dict(zip(self._outputs, session.run(None, feeds)))
         except self._foreign as error:
             raise EngineError(f"onnxruntime {self.version} failed: {_line(error)}") from error
 
     def close(self) -> None:
-        del self._session
+        self._session = None
 
 
 def _foreign_errors() -> tuple[type[Exception], ...]:

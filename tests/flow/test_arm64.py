@@ -1,0 +1,222 @@
+"""The way to a Raspberry Pi 5, emulated: its own Debian, its own wheels, and models proven on ARM's own kernels."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgekit import bundle, fleet, signing, transports
+from edgekit.fleet import Device
+from edgekit_runtime import golden
+from edgekit_runtime.bundle import GOLDEN_TYPE, MODEL_TYPE, open_layout
+from edgekit_runtime.session import Session
+from tests.lab import arm64
+from tests.lab.arm64 import Board, board
+from tests.lab.project import DIGITS, EDGEKIT, document, settle
+
+__all__ = ["board"]  # fixture
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+MODELS = Path(__file__).parents[3] / "shared" / "models"
+SETUP_TIMEOUT_S = 600.0  # pip, emulated
+Said = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def project(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose one device is the board; wheels stay in the cache of the lab."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = settle(tmp_path_factory.mktemp("arm64"), arm64.CACHE, patch)
+        fleet.add(folder, Device("kitchen", board.uri, "pi"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def litert(project: Path) -> Said:
+    return setup()
+
+
+@pytest.fixture(scope="module")
+def onnxruntime(litert: Said) -> Said:
+    return setup("--engine", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def resnet8(project: Path) -> Said:
+    """ResNet-8 of MLPerf Tiny, its bundle."""
+    if not MODELS.exists():
+        pytest.skip("the published models (../shared/models) are not here")
+    with np.load(MODELS / "data" / "cifar10.npz") as data:
+        np.savez("calibration.npz", x=data["calib_x"].astype(np.float32))
+        np.savez("evaluation.npz", x=data["test_x"][:400].astype(np.float32), labels=data["test_y"][:400])
+    model = MODELS / "resnet8_cifar10" / "resnet8_cifar10_float32.tflite"
+    return build(model, "resnet8", project)
+
+
+@pytest.fixture(scope="module")
+def digits(onnxruntime: Said) -> Said:
+    """The digits, built, pushed and live."""
+    if host_sums_saturate():
+        pytest.skip(
+            "int8 sums of onnxruntime saturate on this x86 processor (no VNNI): what it expects, no ARM computes"
+        )
+    built = build(DIGITS / "digits.onnx", "digits", DIGITS)
+    return {"build": built, "push": push(built["bundle"])}
+
+
+def setup(*words: str) -> Said:
+    """`edgekit device setup --offline`; skips where no package index answers."""
+    command = [*EDGEKIT, "device", "setup", "--offline", *words, "--json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SETUP_TIMEOUT_S, check=False
+    )
+    if "no wheels for" in done.stderr and not index_answers():
+        pytest.skip(f"no package index answers: {done.stderr.strip()}")
+    assert not done.returncode, done.stderr
+    said: Said = json.loads(done.stdout)
+    return said
+
+
+def index_answers() -> bool:
+    pip = [EDGEKIT[0], "-m", "pip", "--retries", "0", "download", "--quiet", "--no-deps", "--dest", "trial", "six"]
+    return subprocess.run(pip, capture_output=True, check=False).returncode == 0
+
+
+def host_sums_saturate() -> bool:
+    """Without VNNI, x86 adds pairs of uint8 × int8 products in 16 bits; onnxruntime takes what comes of it."""
+    return platform.machine() == "x86_64" and "vnni" not in Path("/proc/cpuinfo").read_text()
+
+
+def build(model: Path, app: str, data: Path) -> Said:
+    samples = ["--calibration", data / "calibration.npz", "--evaluation", data / "evaluation.npz"]
+    built = document("build", model, "--target", "pi", "--app", app, "--precision", "int8", *samples)
+    assert built["verdict"]["ok"]
+    return built
+
+
+def push(place: str) -> Said:
+    [pushed] = document("push", place)["devices"]
+    assert pushed["ok"]
+    said: Said = pushed
+    return said
+
+
+def tell(name: str, proof: Said, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        numbers = f"largest error {proof['max_abs_error']:.3g}, agreement {proof['agreement']:.0%}"
+        print(f"\n{name} on {arm64.CPU}, {proof['engine']}: {proof['vectors']} golden vectors, {numbers}")
+
+
+def live(app: str) -> Said:
+    """The release of an app that serves on the board."""
+    [device] = document("status")["devices"]
+    [current] = [each["current"] for each in device["apps"] if each["app"] == app]
+    found: Said = current
+    return found
+
+
+def test_probe_tells_a_raspberry_pi_with_nothing_on_it(project: Path) -> None:
+    facts = document("device", "probe")["facts"]
+    assert (facts["arch"], facts["model"], facts["cpus"]) == ("aarch64", arm64.MODEL, arm64.CORES)
+    assert facts["libc"].startswith("glibc 2.")
+    assert facts["os"].startswith("Debian GNU/Linux 12")
+    assert "asimddp" in facts["cpu_flags"]
+    assert set(facts["engines"].values()) == {None}
+
+
+def test_setup_brings_wheels_for_arm_from_this_host(litert: Said) -> None:
+    assert (litert["engine"], litert["installed"], litert["trusted"]) == ("ai-edge-litert", True, True)
+    facts = document("device", "probe")["facts"]
+    assert facts["engines"]["ai-edge-litert"] == litert["engine_version"]
+    assert facts["python_executable"] == f"{facts['home']}/env/bin/python"
+
+
+def test_an_int8_tflite_model_is_proven_on_arm_by_litert(
+    litert: Said, resnet8: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed = push(resnet8["bundle"])
+    tell("resnet8", pushed["proof"], capsys)
+    assert pushed["release"] == live("resnet8")["digest"] == resnet8["digest"]
+    assert pushed["proof"]["engine"] == f"litert {litert['engine_version']}"
+    assert pushed["proof"]["agreement"] == 1.0
+
+
+def test_another_engine_joins_the_first(onnxruntime: Said) -> None:
+    assert (onnxruntime["engine"], onnxruntime["installed"], onnxruntime["trusted"]) == ("onnxruntime", True, False)
+    engines = document("device", "probe")["facts"]["engines"]
+    assert engines["onnxruntime"] == onnxruntime["engine_version"]
+    assert engines["ai-edge-litert"]
+
+
+def test_an_int8_onnx_model_is_proven_on_arm_by_onnxruntime(
+    onnxruntime: Said, digits: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proof = digits["push"]["proof"]
+    tell("digits", proof, capsys)
+    assert digits["push"]["release"] == live("digits")["digest"] == digits["build"]["digest"]
+    assert proof["engine"] == f"onnxruntime {onnxruntime['engine_version']}"
+    assert proof["agreement"] == 1.0
+
+
+def test_the_loop_on_the_device_reports_its_latencies(project: Path, digits: Said) -> None:
+    [chosen] = [candidate for candidate in digits["build"]["candidates"] if candidate["chosen"]]
+    assert loop(project) == f"accuracy {chosen['accuracy']:.4f} over 400 samples\n"
+    told = document("report")
+    assert told["failures"] == []
+    [row] = [row for row in told["reports"] if row["app"] == "digits"]
+    assert (row["release"], row["count"], row["errors"]) == (digits["build"]["digest"], 400, {})
+    assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
+
+
+def loop(project: Path) -> str:
+    """Run examples/digits/loop.py on the device, with the device's own environment."""
+    with transports.connect(fleet.find(project, None).uri) as link:
+        home = document("device", "probe")["facts"]["home"]
+        for file in ("loop.py", "evaluation.npz"):
+            link.put(DIGITS / file, f"{home}/{file}")
+        program = [f"{home}/env/bin/python", f"{home}/loop.py", f"{home}/evaluation.npz"]
+        return link.run(program).check().stdout.decode()
+
+
+def test_a_model_that_computes_something_else_there_is_refused_and_the_old_release_serves_on(digits: Said) -> None:
+    forged = with_outputs_of_another_model(Path(digits["build"]["bundle"]), Path("forged"))
+    [pushed] = document("push", forged, status=1)["devices"]
+    assert (pushed["ok"], pushed["error"]["code"]) == (False, "proof_failed")
+    assert "outputs differ from the host's" in pushed["error"]["message"]
+    current = live("digits")
+    assert (current["digest"], current["state"]["name"]) == (digits["build"]["digest"], "good")
+    with np.load(DIGITS / "evaluation.npz") as samples:
+        np.savez("one.npz", x=samples["x"][:1])
+        label = samples["labels"][0]
+    answer = document("run", "--app", "digits", "--input", "one.npz")
+    assert int(np.argmax(answer["outputs"]["logits"]["data"])) == label
+
+
+def with_outputs_of_another_model(place: Path, destination: Path) -> Path:
+    """A bundle like this one, signed, whose golden vectors expect what another model gives."""
+    opened, _ = open_layout(place)
+    with Session(another_model(), opened.manifest.interface, opened.manifest.engines) as other:
+        vectors = golden.parse(opened.read(opened.layer(GOLDEN_TYPE)))
+        told = golden.dump([replace(each, expected=other.predict(each.inputs)) for each in vectors])
+    manifest = replace(opened.manifest, sequence=opened.manifest.sequence + 1)
+    contents = bundle.Contents(manifest, opened.read(opened.layer(MODEL_TYPE)), told)
+    bundle.write(contents, destination, signing.signer(None))
+    return destination
+
+
+def another_model() -> bytes:
+    """The digits with the last layer's weights turned round."""
+    model = onnx.load(DIGITS / "digits.onnx")
+    [weights] = [tensor for tensor in model.graph.initializer if tensor.name == model.graph.node[-1].input[1]]
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+    data: bytes = model.SerializeToString()
+    return data

@@ -1,0 +1,160 @@
+"""Any value of the wire formats, and documents that are almost one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import strategies as st
+
+from edgekit_runtime.interface import Interface
+from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits
+from edgekit_runtime.preprocess import Preprocess
+from edgekit_runtime.report import Window
+from edgekit_runtime.tensors import DTYPES, TensorSpec
+
+WHOLE = st.integers(0, 2**63 - 1)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
+TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
+LABEL = st.text(
+    st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs", "Cf", "Co", "Cn"]), min_size=1, max_size=12
+)
+NAME = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,10}[a-z0-9])?", fullmatch=True)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBER | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+TABLE = st.dictionaries(TEXT, JSON, max_size=3)
+ODD = (
+    st.sampled_from(
+        [
+            None,
+            True,
+            False,
+            -1,
+            0,
+            1.5,
+            2**63,
+            10**400,
+            "",
+            "..",
+            "../../x",
+            "a/b",
+            "\0",
+            "\ud800",
+            [],
+            [[]],
+            {},
+            {"a": []},
+        ]
+    )
+    | JSON
+)
+"""What stands where something else should."""
+
+SPECS = st.builds(
+    TensorSpec,
+    TEXT,
+    st.sampled_from(sorted(DTYPES)),
+    st.lists(st.none() | st.integers(0, 4096), max_size=5).map(tuple),
+    TEXT,
+)
+SIZE = st.integers(1, 16384)
+STD = NUMBER.filter(bool)
+STEPS = st.builds(
+    Preprocess,
+    st.lists(SIZE, max_size=2).map(tuple),
+    st.just(()) | st.tuples(SIZE, SIZE),
+    st.sampled_from(["rgb", "bgr"]),
+    NUMBER,
+    st.lists(NUMBER, min_size=1, max_size=4).map(tuple),
+    st.lists(STD, min_size=1, max_size=4).map(tuple),
+    st.sampled_from(["NHWC", "NCHW"]),
+    st.sampled_from(sorted(DTYPES)),
+)
+
+
+@st.composite
+def interfaces(draw: st.DrawFn) -> Interface:
+    inputs, outputs = (
+        tuple(draw(st.lists(SPECS, min_size=1, max_size=3, unique_by=lambda spec: spec.name))) for _ in range(2)
+    )
+    names = draw(st.lists(st.sampled_from([spec.name for spec in inputs]), unique=True))
+    return Interface(inputs, outputs, {name: draw(STEPS) for name in names})
+
+
+ENGINES = st.builds(EngineNeed, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple), st.integers(1, 1024))
+MANIFESTS = st.builds(
+    Manifest,
+    app=NAME,
+    version=TEXT,
+    sequence=WHOLE,
+    target=TEXT,
+    arch=TEXT,
+    format=NAME,
+    precision=TEXT,
+    engines=st.lists(ENGINES, min_size=1, max_size=3).map(tuple),
+    interface=interfaces(),
+    proof=st.builds(ProofLimits, WHOLE, NUMBER, NUMBER),
+    budget=TABLE,
+    verdict=TABLE,
+    provenance=TABLE,
+)
+COUNTS = st.integers(0, 2**40)
+WINDOWS = st.builds(
+    Window,
+    app=LABEL,
+    release=LABEL,
+    session=LABEL,
+    seq=WHOLE,
+    start_s=NUMBER,
+    end_s=NUMBER,
+    buckets=st.dictionaries(st.integers(0, 9999), COUNTS, max_size=6),
+    errors=st.dictionaries(LABEL, COUNTS, max_size=3),
+)
+
+
+@st.composite
+def almost(draw: st.DrawFn, document: Any) -> str:
+    """The JSON of a document in which one value, somewhere, has been replaced or removed."""
+    broken = copy.deepcopy(document)
+    *way, last = draw(st.sampled_from(list(_places(broken))))
+    inner = broken
+    for key in way:
+        inner = inner[key]
+    if draw(st.booleans()):
+        inner[last] = draw(ODD)
+    else:
+        del inner[last]
+    return json.dumps(broken)
+
+
+def _places(document: Any) -> Iterator[tuple[Any, ...]]:
+    keys = document.keys() if isinstance(document, dict) else range(len(document))
+    for key in keys:
+        yield (key,)
+        if isinstance(document[key], (dict, list)):
+            yield from ((key, *rest) for rest in _places(document[key]))
+
+
+GARBAGE = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"7",
+    b'"text"',
+    b"NaN",
+    b"{}",
+    b'{"schema_version": 1}',
+    b'{"schema_version": NaN}',
+    b'{"schema_version": 1e999}',
+    b'{"schema_version": 1, "app": "\xed\xa0\x80"}',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"[" * 100_000 + b"]" * 100_000,
+    b"9" * 100_000,
+]

@@ -1,0 +1,405 @@
+"""Push to a device that is set up: a folder of this machine with a real environment and a real engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgekit import device as devices
+from edgekit import push as pushing
+from edgekit import signing, transports
+from edgekit.bundle import Contents
+from edgekit.errors import (
+    BundleError,
+    DeviceError,
+    DigestMismatch,
+    EdgekitError,
+    EngineNotInstalled,
+    IncompatibleTarget,
+    ProofFailed,
+    SignatureError,
+)
+from edgekit.fleet import Device
+from edgekit.push import Parcel, Pushed, find_bundle, open_parcel
+from edgekit.transports import Transport
+from edgekit_runtime import golden
+from edgekit_runtime.bundle import blob_path
+from edgekit_runtime.manifest import EngineNeed
+from tests.lab.project import TARGET, contents, desk, make_bundle, project, tree
+
+__all__ = ["desk", "project"]  # fixtures
+
+
+@pytest.fixture
+def link(desk: Device) -> Iterator[Transport]:
+    with transports.connect(desk.uri) as opened:
+        yield opened
+
+
+def push(place: Path, device: Device, link: Transport) -> Pushed:
+    return pushing.push(open_parcel(place), device, link, lambda line: None)
+
+
+def live(link: Transport) -> dict[str, Any] | None:
+    """The digits release that serves, after it has really served."""
+    apps = devices.call(link, "status")["apps"]
+    if not apps:
+        return None
+    serving = "import edgekit_runtime, numpy; edgekit_runtime.load('digits').predict(numpy.zeros((1, 1, 8, 8), 'f4'))"
+    link.run(["sh", "-c", '"$EDGEKIT_HOME/env/bin/python" -c "$1"', "-", serving]).check()
+    current: dict[str, Any] = apps[0]["current"]
+    return current
+
+
+class TestSending:
+    def test_the_first_push_sends_every_blob(self, project: Path, desk: Device, link: Transport) -> None:
+        made = make_bundle(project / "bundles/one")
+        done = push(made.root, desk, link)
+        blobs = [path for path in (made.root / "blobs/sha256").iterdir() if path.read_bytes() != b"{}"]
+        assert done.bytes_total == sum(blob.size for blob in open_parcel(made.root).blobs)
+        assert (done.device, done.release, done.previous) == ("desk", made.digest, None)
+        assert done.bytes_sent == done.bytes_total < sum(path.stat().st_size for path in blobs)  # not the signature's
+        assert done.proof["vectors"] == 16
+        assert live(link) == {**(live(link) or {}), "digest": made.digest}
+        assert list((project / "desk/incoming").glob("*")) == []
+
+    def test_no_change_sends_nothing_and_changes_nothing(self, project: Path, desk: Device, link: Transport) -> None:
+        made = make_bundle(project / "bundles/one")
+        push(made.root, desk, link)
+        before = tree(project / "desk/apps")
+        done = push(made.root, desk, link)
+        assert (done.bytes_sent, done.release, done.previous) == (0, made.digest, None)
+        assert tree(project / "desk/apps") == before
+
+    def test_only_missing_blobs_are_sent(self, project: Path, desk: Device, link: Transport) -> None:
+        first, second = make_bundle(project / "bundles/one"), make_bundle(project / "bundles/two", sequence=2)
+        push(first.root, desk, link)
+        said: list[str] = []
+        done = pushing.push(open_parcel(second.root), desk, link, said.append)
+        image = blob_path(second.root, second.digest).stat().st_size
+        assert done.bytes_sent == image + second.config.size
+        assert done.bytes_total == done.bytes_sent + sum(layer.size for layer in second.layers)
+        assert done.previous == first.digest
+        assert len([line for line in said if line.startswith("sending")]) == 2
+
+    def test_one_blob_that_got_lost_on_the_device(self, project: Path, desk: Device, link: Transport) -> None:
+        first, second = make_bundle(project / "bundles/one"), make_bundle(project / "bundles/two", sequence=2)
+        push(first.root, desk, link)
+        model = first.layers[0]
+        blob_path(project / "desk", model.digest).unlink()
+        done = push(second.root, desk, link)
+        assert done.bytes_sent == done.bytes_total - first.layers[1].size
+
+    def test_a_release_that_was_left_is_taken_up_again(self, project: Path, desk: Device, link: Transport) -> None:
+        first, second = make_bundle(project / "bundles/one"), make_bundle(project / "bundles/two", sequence=2)
+        for made in (first, second):
+            push(made.root, desk, link)
+        done = push(first.root, desk, link)
+        assert (done.release, done.previous, done.bytes_sent) == (first.digest, second.digest, 0)
+
+    def test_nothing_of_the_caller_gets_in_between(
+        self, project: Path, desk: Device, link: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for place in (project / "desk", project / "path"):
+            place.mkdir(exist_ok=True)
+            for module in ("numpy.py", "json.py", "edgekit_runtime.py"):
+                (place / module).write_text("raise SystemExit('the wrong module')\n")
+        monkeypatch.setenv("PYTHONPATH", str(project / "path"))
+        made = make_bundle(project / "bundles/one")
+        assert push(made.root, desk, link).release == made.digest
+
+
+class TestRefusals:
+    def test_another_target_is_refused_before_a_byte_is_sent(
+        self, project: Path, desk: Device, link: Transport
+    ) -> None:
+        made = make_bundle(project / "bundles/pi", target="raspberry-pi-5")
+        before = tree(project / "desk")
+        with pytest.raises(IncompatibleTarget, match=f"desk: the bundle is for raspberry-pi-5, the device is {TARGET}"):
+            push(made.root, desk, link)
+        assert tree(project / "desk") == before
+
+    @pytest.mark.parametrize("part", ["image", "manifest", "model", "golden", "signature", "signature's image"])
+    def test_a_flipped_byte_is_found_when_the_bundle_is_opened(self, project: Path, part: str) -> None:
+        made = make_bundle(project / "bundles/one")
+        flip(part_of(made.root, part))
+        with pytest.raises(BundleError) as caught:
+            open_parcel(made.root)
+        assert isinstance(caught.value, DigestMismatch)
+        assert str(made.root) in caught.value.message
+        assert "build it again" in (caught.value.hint or "")
+
+    def test_a_blob_that_is_missing_is_found(self, project: Path) -> None:
+        made = make_bundle(project / "bundles/one")
+        part_of(made.root, "golden").unlink()
+        with pytest.raises(BundleError, match=rf"{made.root}.*missing"):
+            open_parcel(made.root)
+
+    def test_a_proof_that_fails_leaves_the_old_release_live(self, project: Path, desk: Device, link: Transport) -> None:
+        good = make_bundle(project / "bundles/good")
+        push(good.root, desk, link)
+        other = make_bundle(project / "bundles/other", of_another_model(), sequence=2)
+        with pytest.raises(ProofFailed, match="digits: not proven on this device: outputs differ"):
+            push(other.root, desk, link)
+        assert (live(link) or {})["digest"] == good.digest
+        assert push(good.root, desk, link).bytes_sent == 0
+
+    def test_an_engine_that_is_missing_names_the_command(self, project: Path, desk: Device, link: Transport) -> None:
+        good = make_bundle(project / "bundles/good")
+        push(good.root, desk, link)
+        needs = (EngineNeed("litert", ">=2.1"),)
+        other = make_bundle(project / "bundles/other", sequence=2, format="tflite", engines=needs)
+        with pytest.raises(EngineNotInstalled, match="the model needs litert") as caught:
+            push(other.root, desk, link)
+        assert caught.value.hint == "edgekit device setup desk --engine litert"
+        assert (live(link) or {})["digest"] == good.digest
+
+    def test_a_device_that_is_not_set_up_says_so(self, project: Path, desk: Device, link: Transport) -> None:
+        made = make_bundle(project / "bundles/one")
+        (project / "desk/env").unlink()
+        with pytest.raises(DeviceError, match="not set up") as caught:
+            push(made.root, desk, link)
+        assert "edgekit device setup" in (caught.value.hint or "")
+
+
+class TestDeviceChecksForItself:
+    """The host does not look: the blobs go over as they are, and `install` is called."""
+
+    @pytest.mark.parametrize("part", ["image", "manifest", "model", "golden"])
+    def test_a_flipped_byte(self, project: Path, desk: Device, link: Transport, part: str) -> None:
+        good = make_bundle(project / "bundles/good")
+        push(good.root, desk, link)
+        shutil.rmtree(project / "desk/blobs")  # so that all of it goes over again
+        parcel = open_parcel(make_bundle(project / "bundles/two", sequence=2).root)
+        flip(part_of(parcel.bundle.root, part))
+        with pytest.raises(DigestMismatch):
+            install_unchecked(parcel, link)
+        nothing_came_of(parcel, project)
+        assert list((project / "desk/incoming").glob("*")) == []
+
+    def test_nothing_stays_of_a_bundle_that_is_refused(self, project: Path, desk: Device, link: Transport) -> None:
+        parcel = replace(open_parcel(make_bundle(project / "bundles/one").root), signature="")
+        with pytest.raises(SignatureError):
+            install_unchecked(parcel, link)
+        assert list((project / "desk/incoming").glob("*")) == []
+
+    def test_a_flipped_byte_in_the_signature(self, project: Path, desk: Device, link: Transport) -> None:
+        parcel = open_parcel(make_bundle(project / "bundles/one").root)
+        lines = parcel.signature.splitlines()
+        lines[2] = lines[2][:20] + ("A" if lines[2][20] != "A" else "B") + lines[2][21:]
+        with pytest.raises(SignatureError):
+            install_unchecked(replace(parcel, signature="\n".join(lines)), link)
+        nothing_came_of(parcel, project)
+
+    @pytest.mark.parametrize("signature", ["", "  \n", "no signature"])
+    def test_no_signature(self, project: Path, desk: Device, link: Transport, signature: str) -> None:
+        parcel = replace(open_parcel(make_bundle(project / "bundles/one").root), signature=signature)
+        with pytest.raises(SignatureError):
+            install_unchecked(parcel, link)
+        nothing_came_of(parcel, project)
+
+    def test_the_signature_of_another_bundle(self, project: Path, desk: Device, link: Transport) -> None:
+        one, two = (open_parcel(make_bundle(project / f"bundles/{n}", sequence=n).root) for n in (1, 2))
+        with pytest.raises(SignatureError, match="does not fit"):
+            install_unchecked(replace(one, signature=two.signature), link)
+        nothing_came_of(one, project)
+
+    def test_a_signer_that_the_device_does_not_trust(self, project: Path, desk: Device, link: Transport) -> None:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", project / "stranger"], check=True)
+        parcel = open_parcel(make_bundle(project / "bundles/one").root)
+        forged = signing.Signer(project / "stranger").sign(parcel.bundle.digest)
+        with pytest.raises(SignatureError, match="does not trust"):
+            install_unchecked(replace(parcel, signature=forged), link)
+        nothing_came_of(parcel, project)
+
+    def test_a_signature_made_for_another_purpose(self, project: Path, desk: Device, link: Transport) -> None:
+        parcel = open_parcel(make_bundle(project / "bundles/one").root)
+        command = ["ssh-keygen", "-Y", "sign", "-n", "file", "-f", signing.default_key()]
+        made = subprocess.run(command, input=f"{parcel.bundle.digest}\n".encode(), capture_output=True, check=True)
+        with pytest.raises(SignatureError):
+            install_unchecked(replace(parcel, signature=made.stdout.decode()), link)
+        nothing_came_of(parcel, project)
+
+    def test_more_bytes_than_declared(self, project: Path, desk: Device, link: Transport) -> None:
+        parcel = open_parcel(make_bundle(project / "bundles/one").root)
+        with part_of(parcel.bundle.root, "model").open("ab") as file:
+            file.write(bytes(100))
+        with pytest.raises(BundleError):
+            install_unchecked(parcel, link)
+        nothing_came_of(parcel, project)
+
+    def test_a_release_that_is_not_proven_is_not_activated(self, project: Path, desk: Device, link: Transport) -> None:
+        parcel = open_parcel(make_bundle(project / "bundles/one").root)
+        install_unchecked(parcel, link)
+        with pytest.raises(DeviceError, match="not proven"):
+            devices.call(link, "activate", "digits", parcel.bundle.digest)
+        assert live(link) is None
+
+
+needs_mount = pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
+    reason="may not mount a small disk",
+)
+
+
+@pytest.fixture
+def small_disk(project: Path, desk: Device) -> Iterator[Path]:
+    """The device's home on a disk of 512 KiB, with a live release."""
+    place = project / "desk"
+    kept = {path.name: path.readlink() for path in place.iterdir() if path.is_symlink()}
+    signers = (place / "trust/allowed_signers").read_bytes()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", place], check=True)
+    try:
+        (place / "env").symlink_to(kept["env"])
+        (place / "trust").mkdir()
+        (place / "trust/allowed_signers").write_bytes(signers)
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@needs_mount
+class TestFullDisk:
+    def test_a_bundle_that_does_not_fit(self, project: Path, desk: Device, link: Transport, small_disk: Path) -> None:
+        good = make_bundle(project / "bundles/good")
+        push(good.root, desk, link)
+        big = make_bundle(project / "bundles/big", replace(contents(), model=os.urandom(1 << 20)), sequence=2)
+        with pytest.raises(DeviceError, match=r"the bundle needs 10.. KiB, the disk has"):
+            push(big.root, desk, link)
+        self.the_old_one_serves(good.digest, small_disk, link)
+
+    def test_a_disk_that_fills_while_it_is_pushed(
+        self, project: Path, desk: Device, link: Transport, small_disk: Path
+    ) -> None:
+        """Somebody else writes to it, after there was room: it fails while sending or later, or is done."""
+        push(make_bundle(project / "bundles/good").root, desk, link)
+        good, failed = (live(link) or {})["digest"], []
+        parcel = open_parcel(make_bundle(project / "bundles/other", of_other_bytes(), sequence=2).root)
+        for left in range(0, 1 << 17, 3 << 12):
+            try:
+                pushing.push(parcel, desk, Filling(link, small_disk, left), lambda line: None)
+            except EdgekitError as error:
+                failed.append(str(error))
+                (small_disk / "filler").unlink()
+                self.the_old_one_serves(good, small_disk, link)
+            else:
+                break
+        assert (live(link) or {})["digest"] == parcel.bundle.digest
+        assert {"o space left on device" in each for each in failed} == {True}
+        assert {"failed while writing" in each for each in failed} == {True, False}  # while sending, and later
+
+    def the_old_one_serves(self, digest: str, disk: Path, link: Transport) -> None:
+        assert (live(link) or {})["digest"] == digest
+        assert list((disk / "incoming").glob("*")) == []
+
+
+class Filling:
+    """A way to a device whose disk fills up to a few bytes when the first file goes over."""
+
+    def __init__(self, link: Transport, disk: Path, left: int) -> None:
+        self._link, self._filler, self._left = link, disk / "filler", left
+        self.run, self.get, self.close = link.run, link.get, link.close
+
+    def put(self, source: Path, destination: str, **how: Any) -> None:
+        if not self._filler.exists():
+            disk = os.statvfs(self._filler.parent)
+            self._filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - self._left))
+        self._link.put(source, destination, **how)
+
+
+class TestFindBundle:
+    def test_the_one_for_the_target(self, project: Path) -> None:
+        for name in (TARGET, "raspberry-pi-5"):
+            make_bundle(project / f"bundles/digits-{name}", target=name)
+        assert find_bundle(Path("bundles"), TARGET) == Path(f"bundles/digits-{TARGET}")
+
+    def test_none(self, project: Path) -> None:
+        make_bundle(project / "bundles/pi", target="raspberry-pi-5")
+        with pytest.raises(BundleError, match=r"no bundle for x \(built is raspberry-pi-5\)") as caught:
+            find_bundle(Path("bundles"), "x")
+        assert caught.value.hint == "edgekit build --target x"
+        with pytest.raises(BundleError, match=r"no bundle for x \(built is nothing\)"):
+            find_bundle(Path("nowhere"), "x")
+
+    def test_two_for_one_target_are_never_chosen_between(self, project: Path) -> None:
+        for app in ("cats", "dogs"):
+            make_bundle(project / f"bundles/{app}", app=app)
+        with pytest.raises(BundleError, match="several bundles") as caught:
+            find_bundle(Path("bundles"), TARGET)
+        assert caught.value.hint == "name one of bundles/cats, bundles/dogs"
+
+    def test_what_an_interrupted_build_left_is_no_bundle(self, project: Path) -> None:
+        made = make_bundle(project / "bundles/digits")
+        shutil.copytree(made.root, project / "bundles/.digits.x7q")
+        assert find_bundle(Path("bundles"), TARGET) == Path("bundles/digits")
+
+    def test_a_damaged_one_is_named(self, project: Path) -> None:
+        made = make_bundle(project / "bundles/digits")
+        flip(part_of(made.root, "manifest"))
+        with pytest.raises(DigestMismatch, match="bundles/digits: "):
+            find_bundle(Path("bundles"), TARGET)
+
+
+def part_of(root: Path, part: str) -> Path:
+    """The file of a bundle's part."""
+    index = json.loads((root / "index.json").read_text())["manifests"]
+    image, signature = (entry["digest"] for entry in index)
+    bundle = json.loads(blob_path(root, image).read_bytes())
+    digests = {
+        "image": image,
+        "manifest": bundle["config"]["digest"],
+        "model": bundle["layers"][0]["digest"],
+        "golden": bundle["layers"][1]["digest"],
+        "signature's image": signature,
+        "signature": json.loads(blob_path(root, signature).read_bytes())["layers"][0]["digest"],
+    }
+    return blob_path(root, digests[part])
+
+
+def flip(file: Path) -> None:
+    """One bit of the byte in the middle."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    assert hashlib.sha256(data).hexdigest() != file.name
+    file.write_bytes(data)
+
+
+def install_unchecked(parcel: Parcel, link: Transport) -> None:
+    answer = devices.call(link, "missing", stdin={"blobs": [blob.as_dict() for blob in parcel.blobs]})
+    for digest in answer["missing"]:
+        source = blob_path(parcel.bundle.root, digest)
+        link.put(source, f"{answer['incoming']}/{source.name}")
+    devices.call(link, "install", stdin={"digest": parcel.bundle.digest, "signature": parcel.signature})
+
+
+def nothing_came_of(parcel: Parcel, project: Path) -> None:
+    """No release, and no blob that is not what its name says."""
+    home = project / "desk"
+    assert not list(home.glob(f"apps/*/releases/{parcel.bundle.digest.partition(':')[2]}"))
+    for blob in home.glob("blobs/sha256/*"):
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+
+
+def of_other_bytes() -> Contents:
+    """The digits in a model file that is not the same byte for byte."""
+    model = onnx.load_from_string(contents().model)
+    model.doc_string = "another"
+    return replace(contents(), model=model.SerializeToString())
+
+
+def of_another_model() -> Contents:
+    """The digits with golden outputs that another model gave."""
+    vectors = golden.parse(contents().golden)
+    wrong = [replace(v, expected={k: np.flip(a, 1) for k, a in v.expected.items()}) for v in vectors]
+    return replace(contents(), golden=golden.dump(wrong))
