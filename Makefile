@@ -24,7 +24,7 @@ demo: $(CORE) ## build, push, serve and measure a model, all on this machine
 	@$(IN_VENV) bash examples/digits/demo.sh
 
 test: $(TEST) ## every test but the slow ones
-	@$(IN_VENV) python -m pytest -m "not slow" $(ARGS)
+	@$(IN_VENV) python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
 
 test-slow: $(TEST) ## the slow tests
 	@$(IN_VENV) python -m pytest -m slow $(ARGS)

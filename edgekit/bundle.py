@@ -33,6 +33,7 @@ from edgekit_runtime.manifest import Manifest, canonical
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 SIGNATURE_LAYER_TYPE = "application/vnd.openssh.signature"
+LAYOUT = "oci-layout"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
@@ -67,7 +68,8 @@ def check_place(destination: Path) -> None:
     """Raises: BundleError when something stands there that is neither an older bundle nor an empty folder."""
     if not destination.exists():
         return
-    if not destination.is_dir() or (any(destination.iterdir()) and not _ours(destination)):
+    begun = {f".{LAYOUT}.tmp"}  # all that there is of one that was cut off at its first file
+    if not destination.is_dir() or not ({path.name for path in destination.iterdir()} <= begun or _ours(destination)):
         raise BundleError(f"{destination}: not empty and not a bundle", "choose another place with --output")
 
 
@@ -80,7 +82,7 @@ def _ours(folder: Path) -> bool:
         types = []
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    return (folder / "oci-layout").is_file() and all(each in (ARTIFACT_TYPE, SIGNATURE_TYPE) for each in types)
+    return (folder / LAYOUT).is_file() and all(each in (ARTIFACT_TYPE, SIGNATURE_TYPE) for each in types)
 
 
 def _store(destination: Path, blobs: dict[str, bytes], index: bytes) -> None:
@@ -89,17 +91,22 @@ def _store(destination: Path, blobs: dict[str, bytes], index: bytes) -> None:
     old = {path.name for path in folder.iterdir()} if folder.exists() else set()
     try:
         durable.folder(destination)
-        durable.write(destination / "oci-layout", canonical({"imageLayoutVersion": "1.0.0"}))
+        durable.write(destination / LAYOUT, canonical({"imageLayoutVersion": "1.0.0"}))
         durable.folder(folder)
         for name, data in blobs.items():
             durable.write(folder / name, data)
         durable.write(destination / "index.json", index)
     except BaseException:
-        _remove(folder, blobs.keys() - old)
-        if not existed:
-            shutil.rmtree(destination, ignore_errors=True)
+        if not _is(destination / "index.json", index):
+            _remove(folder, blobs.keys() - old)
+            if not existed:
+                shutil.rmtree(destination, ignore_errors=True)
         raise
     _remove(folder, old - blobs.keys())
+
+
+def _is(path: Path, data: bytes) -> bool:
+    return path.exists() and path.read_bytes() == data
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:

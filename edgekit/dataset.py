@@ -27,6 +27,7 @@ from PIL import Image, UnidentifiedImageError
 from edgekit.errors import ConfigError, DataError, EdgekitError, InvalidInput
 from edgekit.model import digest_of
 from edgekit_runtime.interface import Interface
+from edgekit_runtime.tensors import fits
 
 Array = NDArray[Any]
 Raw = tuple[dict[str, Array], int | None]
@@ -82,14 +83,24 @@ class Dataset:
             raise DataError(f"{self.name}: one array a sample, the model has inputs {', '.join(accepts)}", "name them")
         inputs = {name: self._batched(name, array) for name, array in arrays.items()}
         try:
-            self.interface.feeds(inputs)
+            feeds = self.interface.feeds(inputs)
         except InvalidInput as error:
             hint = error.hint or "give samples as the model takes them, without the batch axis"
             raise DataError(f"{self.name}: sample {number}: {error.message}", hint) from error
+        self._check(number, feeds)
         for name, array in inputs.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise DataError(f"{self.name}: sample {number}: input {name!r} has NaN or infinite values", "clean it")
         return inputs
+
+    def _check(self, number: int, feeds: dict[str, Array]) -> None:
+        for spec in self.interface.inputs:
+            if not fits(spec.shape, feeds[spec.inner].shape):
+                shape = list(feeds[spec.inner].shape)
+                raise DataError(
+                    f"{self.name}: sample {number}: input {spec}: preprocessing made it {shape}",
+                    f"correct resize or crop under [preprocess.{spec.name}]",
+                )
 
     def _batched(self, name: str, array: Array) -> Array:
         spec = self.interface.accepts.get(name)
@@ -238,7 +249,8 @@ def _told(error: BaseException) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     ours = place.filename == __file__ or place.filename.startswith("<frozen")
     where = "" if ours else f" ({place.filename}:{place.lineno})"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
 
 
 def _digest_of_names(folder: Path) -> str:

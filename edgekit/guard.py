@@ -135,7 +135,8 @@ def _scores(outputs: Outputs) -> NDArray[Any] | None:
 def _check_label(number: int, label: int, classes: int) -> None:
     if not 0 <= label < classes:
         raise DataError(
-            f"evaluation data: sample {number}: label {label}, the model has the classes 0 to {classes - 1}", "renumber them"
+            f"evaluation data: sample {number}: label {label}, the model has the classes 0 to {classes - 1}",
+            "renumber them",
         )
 
 

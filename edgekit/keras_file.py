@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +47,13 @@ PURE = re.compile(
     r"split|squeeze|stack|strided_slice|tile|transpose|unstack|where|zeros|zeros_like"
 )
 """The functions of TensorFlow that only compute."""
+READ = """
+import sys, h5py
+config = h5py.File(sys.argv[1]).attrs["model_config"]
+sys.stdout.buffer.write(config if isinstance(config, bytes) else config.encode())
+"""
 DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError)
-"""What zipfile and h5py raise for a file that is not whole; a RecursionError of json's is a RuntimeError."""
+"""What zipfile raises for an archive that is not whole; a RecursionError of json's is a RuntimeError."""
 CONFIG_BYTES = 64 << 20
 
 
@@ -71,16 +79,13 @@ def _archive_config(path: Path) -> Any:
 
 
 def _h5_config(path: Path) -> Any:
+    if find_spec("h5py") is None:
+        raise ExtraNotInstalled(f"{path}: Keras models need TensorFlow", "pip install 'edgekit-sdk[tensorflow]'")
+    # In a process of its own: a few changed bytes are enough for the HDF5 library to crash the one that it runs in.
+    done = subprocess.run([sys.executable, "-P", "-c", READ, path], capture_output=True, check=False)
     try:
-        import h5py
-    except ImportError as error:
-        raise ExtraNotInstalled(
-            f"{path}: Keras models need TensorFlow", "pip install 'edgekit-sdk[tensorflow]'"
-        ) from error
-    try:
-        with h5py.File(path) as file:
-            return json.loads(file.attrs["model_config"])
-    except (*DAMAGED, KeyError, ValueError, TypeError) as error:
+        return json.loads(done.stdout)
+    except (ValueError, RecursionError) as error:
         raise UnsupportedFormat(
             f"{path}: no Keras model in it, or cut short", "save the whole model, not its weights only"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -63,9 +64,27 @@ def opset(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
+def drop_unused_opsets(model: onnx.ModelProto) -> None:
+    """Converters and optimizers name operator sets of which no node is; an older runtime may not know those."""
+    used = {node.domain for node in _nodes(model.graph)}
+    kept = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx") or entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of branches and loops as well."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
 def _spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
-    name = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name if kind.elem_type else "?"
+    known = kind.elem_type in onnx.TensorProto.DataType.values() and kind.elem_type != onnx.TensorProto.UNDEFINED
+    name = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name if known else "none"
     if name not in DTYPES:
         raise UnsupportedFormat(f"{path}: {value.name} is of a type that edgekit does not serve ({name})")
     # A named size reads as 0, and exporters write 0 or -1 for one that is free.

@@ -122,7 +122,8 @@ def _send(parcel: Parcel, transport: Transport, tell: Callable[[str], None]) -> 
     places = {blob: f"{answer['incoming']}/{blob.digest.partition(':')[2]}" for blob in lacking}
     try:
         for blob, place in places.items():
-            tell(f"sending {blob.media_type.rpartition('edgekit.')[2].partition('.')[0]}, {blob.size} bytes")
+            what = "image" if blob.media_type == IMAGE_TYPE else blob.media_type.split(".")[2]
+            tell(f"sending {what}, {blob.size} bytes")
             transport.put(blob_path(parcel.bundle.root, blob.digest), place)
     except TransportError:
         with suppress(TransportError):

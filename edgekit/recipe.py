@@ -54,8 +54,8 @@ def _recipes(
         return []
     quantizers = {step.precision: (step,) for step in passes if step.precision and step.accepts is form}
     known = {FLOAT: (), **quantizers}
-    wanted = [FLOAT, *(precision for precision in precisions if precision != FLOAT and precision in known)]
-    return [Recipe(form, precision, engines, (*route, *known[precision])) for precision in wanted]
+    wanted = dict.fromkeys([FLOAT, *precisions])
+    return [Recipe(form, each, engines, (*route, *known[each])) for each in wanted if each in known]
 
 
 def way(source: Format, goal: Format, passes: Sequence[Pass]) -> tuple[Pass, ...] | None:

@@ -20,9 +20,12 @@ IDENTIFIER = b"TFL3"
 def read(path: Path) -> Model:
     """Raises: UnsupportedFormat."""
     try:
-        interpreter = Interpreter(model_content=path.read_bytes())
-    except ValueError as error:
+        return _model(path, Interpreter(model_content=path.read_bytes()))
+    except (ValueError, RuntimeError) as error:
         raise UnsupportedFormat(f"{path}: not a TFLite model, or cut short", "export or copy it again") from error
+
+
+def _model(path: Path, interpreter: Interpreter) -> Model:
     names = _signature_names(path, interpreter)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Model(

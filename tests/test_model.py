@@ -29,7 +29,7 @@ def test_a_model_knows_its_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["none.onnx", "folder.onnx", ""])
 def test_what_is_no_file_is_no_model(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.onnx").mkdir()
-    with pytest.raises(UnsupportedFormat, match="no such model file — give the path of a .onnx") as caught:
+    with pytest.raises(UnsupportedFormat, match="no such model file — give the path of") as caught:
         open_model(tmp_path / name)
     assert caught.value.exit_code == 1
 

@@ -6,7 +6,7 @@ import random
 import shutil
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -105,25 +105,13 @@ class TestTensors:
         with pytest.raises(UnsupportedFormat, match="many is of a type that edgekit does not serve"):
             open_model(path)
 
-    @pytest.mark.parametrize("operator", ["QuantizeLinear", "DequantizeLinear"])
-    def test_quantized_is_what_has_a_node_of_it(self, tmp_path: Path, operator: str) -> None:
-        kind = {"QuantizeLinear": ("x", "q"), "DequantizeLinear": ("q", "x")}[operator]
+    def test_weights_in_int8_make_a_model_a_quantized_one(self, tmp_path: Path) -> None:
         nodes = [
-            helper.make_node("QuantizeLinear", ["x", "scale"], ["q"]),
-            helper.make_node("DequantizeLinear", ["q", "scale"], ["y"]),
+            helper.make_node("DequantizeLinear", ["q", "scale"], ["w"]),
+            helper.make_node("MatMul", ["x", "w"], ["y"]),
         ]
-        model = onnx.load(
-            onnx_model(tmp_path / "m.onnx", nodes, {"x": [4]}, {"y": [4]}, {"scale": np.array(0.1, np.float32)})
-        )
-        assert open_model(tmp_path / "m.onnx").quantized
-        graph = model.graph
-        values = {"q": helper.make_tensor_value_info("q", TensorProto.UINT8, [4])}
-        part = graph.node[0 if operator == "QuantizeLinear" else 1]
-        source = values.get(kind[0], graph.input[0])
-        result = values.get(kind[1], graph.output[0])
-        alone = helper.make_graph([part], "g", [source], [result], list(graph.initializer))
-        onnx.save(helper.make_model(alone, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "part.onnx")
-        assert open_model(tmp_path / "part.onnx").quantized
+        weights = {"q": np.ones((8, 4), np.int8), "scale": np.array(0.1, np.float32)}
+        assert open_model(onnx_model(tmp_path / "m.onnx", nodes, {"x": [1, 8]}, {"y": [1, 4]}, weights)).quantized
 
     def test_pretrained_models(self) -> None:
         resnet, textline = open_model(shared(RESNET20.model)), open_model(shared(TEXTLINE.model))
@@ -161,10 +149,8 @@ class TestDamage:
             for _ in range(chance.choice([1, 2, 10])):
                 changed[chance.randrange(len(changed))] = chance.randrange(256)
             path.write_bytes(changed)
-            try:
+            with suppress(UnsupportedFormat):
                 opened += bool(open_model(path).inputs)
-            except UnsupportedFormat as error:
-                assert "\n" not in str(error)
         assert 0 < opened < 500
 
     def test_a_graph_without_nodes_is_no_model(self, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -12,14 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 
 from edgekit import device as devices
 from edgekit import push as pushing
 from edgekit import signing, transports
-from edgekit.bundle import Contents
 from edgekit.errors import (
     BundleError,
     DeviceError,
@@ -33,10 +29,10 @@ from edgekit.errors import (
 from edgekit.fleet import Device
 from edgekit.push import Parcel, Pushed, find_bundle, open_parcel
 from edgekit.transports import Transport
-from edgekit_runtime import golden
 from edgekit_runtime.bundle import blob_path
 from edgekit_runtime.manifest import EngineNeed
-from tests.lab.project import TARGET, contents, desk, make_bundle, project, tree
+from tests.lab.bundles import TARGET, contents, flip, make_bundle, of_another_model, of_other_bytes, part_of
+from tests.lab.project import desk, project, tree
 
 __all__ = ["desk", "project"]  # fixtures
 
@@ -351,30 +347,6 @@ class TestFindBundle:
             find_bundle(Path("bundles"), TARGET)
 
 
-def part_of(root: Path, part: str) -> Path:
-    """The file of a bundle's part."""
-    index = json.loads((root / "index.json").read_text())["manifests"]
-    image, signature = (entry["digest"] for entry in index)
-    bundle = json.loads(blob_path(root, image).read_bytes())
-    digests = {
-        "image": image,
-        "manifest": bundle["config"]["digest"],
-        "model": bundle["layers"][0]["digest"],
-        "golden": bundle["layers"][1]["digest"],
-        "signature's image": signature,
-        "signature": json.loads(blob_path(root, signature).read_bytes())["layers"][0]["digest"],
-    }
-    return blob_path(root, digests[part])
-
-
-def flip(file: Path) -> None:
-    """One bit of the byte in the middle."""
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    assert hashlib.sha256(data).hexdigest() != file.name
-    file.write_bytes(data)
-
-
 def install_unchecked(parcel: Parcel, link: Transport) -> None:
     answer = devices.call(link, "missing", stdin={"blobs": [blob.as_dict() for blob in parcel.blobs]})
     for digest in answer["missing"]:
@@ -389,17 +361,3 @@ def nothing_came_of(parcel: Parcel, project: Path) -> None:
     assert not list(home.glob(f"apps/*/releases/{parcel.bundle.digest.partition(':')[2]}"))
     for blob in home.glob("blobs/sha256/*"):
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
-
-
-def of_other_bytes() -> Contents:
-    """The digits in a model file that is not the same byte for byte."""
-    model = onnx.load_from_string(contents().model)
-    model.doc_string = "another"
-    return replace(contents(), model=model.SerializeToString())
-
-
-def of_another_model() -> Contents:
-    """The digits with golden outputs that another model gave."""
-    vectors = golden.parse(contents().golden)
-    wrong = [replace(v, expected={k: np.flip(a, 1) for k, a in v.expected.items()}) for v in vectors]
-    return replace(contents(), golden=golden.dump(wrong))

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag
-from packaging.utils import parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 import edgekit_runtime
 from edgekit import target, wheels
@@ -20,6 +21,7 @@ from edgekit.wheels import Python
 from tests.lab.project import project
 
 __all__ = ["project"]  # a fixture
+pytestmark = pytest.mark.usefixtures("project")
 
 PI = Python("3.11", "aarch64", 36)
 
@@ -188,13 +190,14 @@ def test_the_public_index_has_what_a_target_asks_for(project: Path, name: str, e
     wanted = [f"{chosen.package}{chosen.version}", *wheels.COMPANIONS.get(chosen.package, ())]
     found = {parse_wheel_filename(file.name)[0]: file for file in wheels.collect(python, wanted)}
     version = {str(each): parse_wheel_filename(file.name)[1] for each, file in found.items()}
-    print(name, engine, python.tag, {key: str(value) for key, value in version.items()})
     assert version[chosen.package] in SpecifierSet(chosen.version)
     assert {"pip", "numpy"} <= version.keys()
     assert (version["numpy"].major < 2) or engine != "tflite"
     for file in found.values():
         assert fits(file, python), file.name
         assert python_allows(file, python), file.name
+        for requirement in required(file, python):
+            assert requirement.specifier.contains(version[canonicalize_name(requirement.name)]), requirement
 
 
 def fits(file: Path, python: Python) -> bool:
@@ -213,6 +216,16 @@ def _fits(tag: Tag, minor: int, python: Python) -> bool:
     return tag.interpreter in ("py3", f"py3{minor}") or (
         older is not None and tag.abi == "abi3" and int(older[1]) <= minor
     )
+
+
+def required(file: Path, python: Python) -> list[Requirement]:
+    """What a wheel requires on the device, by its markers."""
+    place = {"python_version": python.version, "python_full_version": f"{python.version}.10", "extra": ""}
+    place |= {"platform_machine": python.arch, "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    with zipfile.ZipFile(file) as wheel:
+        metadata = email.message_from_bytes(wheel.read(f"{info(wheel)}/METADATA"))
+    lines = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
+    return [line for line in lines if line.marker is None or line.marker.evaluate(place)]
 
 
 def python_allows(file: Path, python: Python) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 MEMORY_BYTES = 16 << 30
 FILE_BYTES = 4 << 30
+FREE = 64
+"""What the probes have where a size is free: enough for most windows and strides."""
 
 
 def main() -> None:
@@ -27,7 +30,7 @@ def main() -> None:
     model = load(order["source"])
     {"tflite": to_tflite, "onnx": to_onnx}[order["format"]](model, order)
     inputs = specs(model.inputs, [name_of(tensor) for tensor in model.inputs])
-    outputs = specs(model.outputs, model.output_names)
+    outputs = specs(model.outputs, output_names(model))
     print(json.dumps({"inputs": inputs, "outputs": outputs, "probe": probe_file(model, order)}))
 
 
@@ -58,7 +61,10 @@ def to_onnx(model: Any, order: dict[str, Any]) -> None:
     import onnx
     import tf2onnx
 
+    from edgekit import onnx_file
+
     document, _ = tf2onnx.convert.from_function(as_function(model), signature(model), opset=order["opset"])
+    onnx_file.drop_unused_opsets(document)
     document.ir_version = order["ir_version"]
     onnx.save(document, order["result"])
 
@@ -82,6 +88,12 @@ def name_of(tensor: Any) -> str:
     return name.partition(":")[0]
 
 
+def output_names(model: Any) -> list[str]:
+    """As Keras has them: the layers that the outputs come from. A Sequential of Keras 3 doesn't tell."""
+    names: list[str] = getattr(model, "output_names", None) or [model.layers[-1].name]
+    return names
+
+
 def dtype_of(tensor: Any) -> str:
     return str(getattr(tensor.dtype, "name", tensor.dtype))
 
@@ -100,7 +112,7 @@ def probe_file(model: Any, order: dict[str, Any]) -> str:
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
     for index in range(order["probes"]):
-        sizes = [(1, *(size or 1 for size in tensor.shape[1:])) for tensor in model.inputs]
+        sizes = [(1, *(size or FREE for size in tensor.shape[1:])) for tensor in model.inputs]
         inputs = [rng.random(size).astype(dtype_of(t)) for size, t in zip(sizes, model.inputs, strict=True)]
         outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
@@ -115,5 +127,6 @@ if __name__ == "__main__":
     try:
         main()
     except Exception as error:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras prints in bold
+        print(f"{type(error).__name__}: {' '.join(plain.split())}", file=sys.stderr)
         sys.exit(1)

@@ -8,6 +8,7 @@ onnxruntime's CPU graph, the asymmetric form 2.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,27 +69,15 @@ def _prepare(model: Model, form: OnnxForm, destination: Path) -> None:
 def _tidy(path: Path, form: OnnxForm) -> None:
     """Set the IR version on purpose, and drop the operator sets that the optimizer names without using them."""
     document = onnx.load(path)
-    used = {node.domain for node in _nodes(document.graph)}
-    kept = [entry for entry in document.opset_import if entry.domain in ("", "ai.onnx") or entry.domain in used]
-    del document.opset_import[:]
-    document.opset_import.extend(kept)
+    onnx_file.drop_unused_opsets(document)
     document.ir_version = form.ir_version
     onnx.checker.check_model(document)
     onnx.save(document, path)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of branches and loops as well."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
-
-
 @contextmanager
 def _as_conversion_error(model: Model) -> Iterator[None]:
-    """Onnx and onnxruntime raise a dozen unrelated errors; its advice to preprocess, which was done, is silenced."""
+    """Onnx and onnxruntime raise a dozen unrelated errors. What they say besides, for developers, is silenced."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
@@ -105,7 +94,9 @@ def _as_conversion_error(model: Model) -> Iterator[None]:
     logger = logging.getLogger()
     disabled, logger.disabled = logger.disabled, True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except foreign as error:
         line = str(error).strip().partition("\n")[0][:300]
         raise ConversionError(

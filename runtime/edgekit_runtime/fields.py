@@ -16,11 +16,13 @@ _NAMES: dict[type, str] = {str: "text", dict: "JSON object", list: "list"}
 
 
 def load(data: bytes | str) -> dict[str, Any]:
-    """A JSON object. Raises: ValueError for anything else, NaN and infinities included."""
+    """A JSON object. Raises: ValueError for anything else; NaN, infinities and half characters are nothing of JSON."""
     try:
-        return table(json.loads(data, parse_constant=_refused, parse_float=_finite))
+        document = table(json.loads(data, parse_constant=_refused, parse_float=_finite))
+        json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return document
 
 
 def text(value: object) -> str:

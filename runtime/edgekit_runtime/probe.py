@@ -13,17 +13,19 @@ import sys
 
 ENGINES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu")
 PACKAGES = ("numpy", "edgekit-runtime")
+INSTALLED = "install ok installed"
 
 
 def probe() -> "dict[str, object]":
     """All facts; None for one that this machine does not tell."""
     home = os.environ.get("EDGEKIT_HOME") or _default_home()
     disk = shutil.disk_usage(_existing(home))
+    memory = _text("/proc/meminfo")
     return {
         "schema_version": 1,
-        "arch": platform.machine(),
-        "model": _text("/sys/firmware/devicetree/base/model", "/proc/device-tree/model"),
-        "os": _os_name(),
+        "arch": arch(platform.machine(), sys.maxsize > 1 << 32),
+        "model": _text("/sys/firmware/devicetree/base/model") or _text("/proc/device-tree/model") or None,
+        "os": os_name(_text("/etc/os-release")) or platform.system(),
         "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()).strip() or None,
         "python": platform.python_version(),
@@ -32,15 +34,52 @@ def probe() -> "dict[str, object]":
         "packages": {name: _version(name) for name in PACKAGES},
         "engines": {name: _version(name) for name in ENGINES},
         "cpus": os.cpu_count(),
-        "cpu_flags": _cpu_flags(),
-        "memory_mib": _memory("MemTotal"),
-        "memory_available_mib": _memory("MemAvailable"),
+        "cpu_flags": cpu_flags(_text("/proc/cpuinfo")),
+        "memory_mib": mebibytes(memory, "MemTotal"),
+        "memory_available_mib": mebibytes(memory, "MemAvailable"),
         "disk_free_mib": disk.free >> 20,
-        "l4t": _l4t(),
-        "jetpack": _version_of_package("nvidia-jetpack"),
+        "l4t": l4t(_text("/etc/nv_tegra_release")),
+        "jetpack": package_version(_text("/var/lib/dpkg/status"), "nvidia-jetpack"),
         "ssh_keygen": shutil.which("ssh-keygen"),
         "home": home,
     }
+
+
+def arch(machine: str, is_64_bit: bool) -> str:
+    """What wheels must be built for: Raspberry Pi OS runs 32-bit programs under a 64-bit kernel."""
+    return "armv7l" if machine == "aarch64" and not is_64_bit else machine
+
+
+def os_name(os_release: str) -> "str | None":
+    return _found(r'^PRETTY_NAME="?([^"\n]*)', os_release)
+
+
+def cpu_flags(cpuinfo: str) -> "list[str]":
+    return (_found(r"^(?:flags|Features)[ \t]*:[ \t]*(.*)$", cpuinfo) or "").split()
+
+
+def mebibytes(meminfo: str, key: str) -> "int | None":
+    kibibytes = _found(r"^%s:\s*(\d+) kB" % key, meminfo)
+    return int(kibibytes) >> 10 if kibibytes else None
+
+
+def l4t(nv_tegra_release: str) -> "str | None":
+    """Jetson's Linux for Tegra, from a line such as ``# R36 (release), REVISION: 4.3, …``."""
+    found = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", nv_tegra_release)
+    return "%s.%s" % found.groups() if found else None
+
+
+def package_version(dpkg_status: str, name: str) -> "str | None":
+    """The version of an installed package, from its paragraph (deb-control(5))."""
+    for paragraph in dpkg_status.split("\n\n"):
+        if _found(r"^Package: (.*)$", paragraph) == name and _found(r"^Status: (.*)$", paragraph) == INSTALLED:
+            return _found(r"^Version: (.*)$", paragraph)
+    return None
+
+
+def _found(pattern: str, text: str) -> "str | None":
+    found = re.search(pattern, text, re.M)
+    return found.group(1) if found else None
 
 
 def _default_home() -> str:
@@ -55,19 +94,13 @@ def _existing(path: str) -> str:
     return path
 
 
-def _text(*paths: str) -> "str | None":
-    for path in paths:
-        try:
-            with open(path, errors="replace") as file:
-                return file.read(1 << 16).strip("\0\n ")
-        except OSError:
-            continue
-    return None
-
-
-def _os_name() -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text("/etc/os-release") or "", re.M)
-    return found.group(1) if found else platform.system()
+def _text(path: str) -> str:
+    """What a file says; nothing for one that cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip("\0\n ")
+    except OSError:
+        return ""
 
 
 def _has(module: str) -> bool:
@@ -85,38 +118,6 @@ def _version(name: str) -> "str | None":
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _cpu_flags() -> "list[str]":
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", _text("/proc/cpuinfo") or "", re.M)
-    return found.group(1).split() if found else []
-
-
-def _memory(key: str) -> "int | None":
-    found = re.search(r"^%s:\s*(\d+) kB" % key, _text("/proc/meminfo") or "", re.M)
-    return int(found.group(1)) >> 10 if found else None
-
-
-def _l4t() -> "str | None":
-    """Jetson's Linux for Tegra, from a line such as ``# R36 (release), REVISION: 4.3, …``."""
-    found = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", _text("/etc/nv_tegra_release") or "")
-    return "%s.%s" % found.groups() if found else None
-
-
-def _version_of_package(name: str) -> "str | None":
-    text = _text("/var/lib/dpkg/info/%s.list" % name)
-    if text is None:
-        return None
-    found = re.search(r"^Package: %s\n(?:.+\n)*?Version: (.*)$" % name, _all("/var/lib/dpkg/status"), re.M)
-    return found.group(1) if found else None
-
-
-def _all(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 if __name__ == "__main__":

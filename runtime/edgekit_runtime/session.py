@@ -35,7 +35,7 @@ def load(app: str | os.PathLike[str]) -> Session:
     if NAME.fullmatch(name) and releases.pointed(home, name, "current"):
         release = releases.current(home, name)
         return of_bundle(release.bundle, Recorder(Spool(home / "reports" / name), name, release.digest))
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # False for any odd name
         return of_bundle(bundles.open_layout(Path(name))[0])
     if NAME.fullmatch(name):
         releases.current(home, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,12 +20,12 @@ from edgekit_runtime.bundle import GOLDEN_TYPE, MODEL_TYPE, open_layout
 from edgekit_runtime.session import Session
 from tests.lab import arm64
 from tests.lab.arm64 import Board, board
-from tests.lab.project import DIGITS, EDGEKIT, document, settle
+from tests.lab.models import DIGITS, RESNET8, shared
+from tests.lab.project import EDGEKIT, document, settle
 
 __all__ = ["board"]  # fixture
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
 SETUP_TIMEOUT_S = 600.0  # pip, emulated
 Said = dict[str, Any]
 
@@ -53,22 +52,14 @@ def onnxruntime(litert: Said) -> Said:
 @pytest.fixture(scope="module")
 def resnet8(project: Path) -> Said:
     """ResNet-8 of MLPerf Tiny, its bundle."""
-    if not MODELS.exists():
-        pytest.skip("the published models (../shared/models) are not here")
-    with np.load(MODELS / "data" / "cifar10.npz") as data:
-        np.savez("calibration.npz", x=data["calib_x"].astype(np.float32))
-        np.savez("evaluation.npz", x=data["test_x"][:400].astype(np.float32), labels=data["test_y"][:400])
-    model = MODELS / "resnet8_cifar10" / "resnet8_cifar10_float32.tflite"
+    model = shared(RESNET8.model)
+    RESNET8.data(project)
     return build(model, "resnet8", project)
 
 
 @pytest.fixture(scope="module")
 def digits(onnxruntime: Said) -> Said:
     """The digits, built, pushed and live."""
-    if host_sums_saturate():
-        pytest.skip(
-            "int8 sums of onnxruntime saturate on this x86 processor (no VNNI): what it expects, no ARM computes"
-        )
     built = build(DIGITS / "digits.onnx", "digits", DIGITS)
     return {"build": built, "push": push(built["bundle"])}
 
@@ -91,13 +82,8 @@ def index_answers() -> bool:
     return subprocess.run(pip, capture_output=True, check=False).returncode == 0
 
 
-def host_sums_saturate() -> bool:
-    """Without VNNI, x86 adds pairs of uint8 × int8 products in 16 bits; onnxruntime takes what comes of it."""
-    return platform.machine() == "x86_64" and "vnni" not in Path("/proc/cpuinfo").read_text()
-
-
 def build(model: Path, app: str, data: Path) -> Said:
-    samples = ["--calibration", data / "calibration.npz", "--evaluation", data / "evaluation.npz"]
+    samples: list[str | Path] = ["--calibration", data / "calibration.npz", "--evaluation", data / "evaluation.npz"]
     built = document("build", model, "--target", "pi", "--app", app, "--precision", "int8", *samples)
     assert built["verdict"]["ok"]
     return built

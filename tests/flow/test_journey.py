@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from edgekit import fleet, simulate, transports
-from tests.lab.project import DIGITS, TARGET, document, edgekit, settle
+from tests.lab.bundles import DIGITS, TARGET
+from tests.lab.project import document, edgekit, settle
 from tests.lab.sshd import needs_sshd
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

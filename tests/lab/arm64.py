@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -63,7 +63,7 @@ BINFMT = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
 HANDLER = "edgekit-arm64-"  # and the process that it is for
 FORGET = f"""\
 set -e
-mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+[ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 for entry in /proc/sys/fs/binfmt_misc/{HANDLER}*; do
     pid=${{entry##*-}}
     [ ! -e "$entry" ] || {{ [ "$pid" != "$1" ] && kill -0 "$pid" 2>/dev/null; }} || echo -1 >"$entry"
@@ -73,7 +73,7 @@ done
 BOOT = """\
 set -e
 root=$1 name=$2 cpu=$3 handler=$4
-mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+[ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 printf %s "$handler" >/proc/sys/fs/binfmt_misc/register
 mount -t proc proc "$root/proc"
 mount --bind "$root/etc/cpuinfo" "$root/proc/cpuinfo"
@@ -208,6 +208,7 @@ def _make_tree(root: Path) -> None:
     _extract(root)
     for name in NEEDLESS:
         shutil.rmtree(root / "usr" / "share" / name)
+    (root / "etc" / "pip.conf").write_text("[install]\ncompile = no\n")  # that is a fifth of a test run
     _add_accounts(root)
     _add_hardware(root)
     compiler = sys.executable if PYTHON.endswith(platform.python_version().rpartition(".")[0]) else shutil.which(PYTHON)
@@ -221,10 +222,10 @@ def _extract(root: Path) -> None:
     options = ["--quiet", "--variant=extract", "--architectures=arm64", "--format=directory", "--skip=check/qemu"]
     options += [f"--hook-dir={hooks}", f"--include={','.join(PACKAGES)}", '--aptopt=Acquire::Languages "none"']
     options += [f"--aptopt={line}" for line in _apt("apt-config", "dump", "--format", '%f "%v";%n') if _is_proxy(line)]
-    command = ["setpriv", "--pdeathsig", "KILL", "mmdebstrap", *options, RELEASE, str(root), _source()]
+    command = [*APART, "--mount-proc", "mmdebstrap", *options, RELEASE, str(root), _source()]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if re.search(r"apt-get update .*failed|Failed to fetch|Could not resolve", done.stderr):
-        pytest.skip(f"Debian's packages are out of reach: {_last_line(done.stderr)}")
+    if unreachable := re.search(r".*(apt-get update .*failed|Failed to fetch|Could not resolve).*", done.stderr):
+        pytest.skip(f"Debian's packages are out of reach: {unreachable[0].strip()}")
     assert not done.returncode, done.stderr
 
 
@@ -309,7 +310,8 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], log: Path) -> None:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """sshd, the first process of its namespace, ends by SIGTERM and takes the others along; `unshare` waits for it."""
-    os.killpg(process.pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:

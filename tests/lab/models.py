@@ -47,7 +47,7 @@ def tensorflow(test: Any) -> Any:
 
 @dataclass(frozen=True)
 class Task:
-    """A pretrained model with the data and the preprocessing that belong to it; ``accuracy`` as published for the file."""
+    """A pretrained model with the data and the preprocessing that belong to it, and its published accuracy."""
 
     model: str
     accuracy: float

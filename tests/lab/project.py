@@ -1,40 +1,37 @@
-"""A person's project for tests: a home of its own, the `edgekit` command, bundles, and devices that are set up.
+"""A person's project for tests: a home of its own, the `edgekit` command, and devices that are set up.
 
-A test file imports the fixtures that it needs. What is dear (an environment with an engine, the contents of a bundle)
-is made once, for real, and shared: a device of a test has a link to that environment in its home.
+A test file imports the fixtures that it needs. An environment with an engine is dear, so it is made once, for real, and
+shared: a device of a test has a link to it in its home.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgekit import build, bundle, fleet, provision, signing, simulate, target, transports
-from edgekit.bundle import Contents
+from edgekit import fleet, provision, signing, simulate, target, transports
 from edgekit.fleet import Device
-from edgekit.model import open_model
-from edgekit.order import Order
 from edgekit.provision import Provisioned
 from edgekit.simulate import Simulated
-from edgekit_runtime.bundle import Bundle
+from tests.lab.bundles import TARGET
 
-DIGITS = Path(__file__).parents[2] / "examples" / "digits"
-TARGET = f"generic-{platform.machine().replace('_', '-')}"
 EDGEKIT = (sys.executable, "-m", "edgekit")
+INTERRUPTED = (130, -signal.SIGINT)
+"""A shell shows 130 for both; Python dies by the signal if it hit an import of native code."""
 
 
 @dataclass(frozen=True)
@@ -94,23 +91,6 @@ def settle(folder: Path, shared: Path, patch: pytest.MonkeyPatch) -> Path:
 def project(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project in an empty home."""
     return settle(tmp_path, tmp_path_factory.getbasetemp(), monkeypatch)
-
-
-@cache
-def contents() -> Contents:
-    """What `edgekit build` puts into the bundle of the digits example."""
-    files = {"calibration": str(DIGITS / "calibration.npz"), "evaluation": str(DIGITS / "evaluation.npz")}
-    order = Order("digits", "1.0", **files, base=DIGITS, now_s=1)
-    made = build.build(open_model(DIGITS / "digits.onnx"), target.load(TARGET), order, lambda line: None).contents
-    assert made is not None
-    return made
-
-
-def make_bundle(place: Path, given: Contents | None = None, **changes: Any) -> Bundle:
-    """A signed bundle of the digits; changes are of its manifest."""
-    given = given or contents()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return bundle.write(replace(given, manifest=replace(given.manifest, **changes)), place, signing.signer(None))
 
 
 @dataclass(frozen=True)

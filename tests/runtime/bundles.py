@@ -24,6 +24,7 @@ from edgekit_runtime.bundle import IMAGE_TYPE, Bundle, Descriptor, blob_path, op
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits
 from edgekit_runtime.releases import Release
+from edgekit_runtime.session import Session
 from edgekit_runtime.tensors import TensorSpec
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"
@@ -62,7 +63,11 @@ def tensor(name: str, *shape: int | str | None, kind: int = TensorProto.FLOAT) -
 @cache
 def linear(seed: int) -> bytes:
     """An ONNX model, y = x · W, for any batch."""
-    constant = onnx.numpy_helper.from_array(weights(seed), "w")
+    return linear_by(weights(seed))
+
+
+def linear_by(matrix: NDArray[np.float32]) -> bytes:
+    constant = onnx.numpy_helper.from_array(matrix, "w")
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     return onnx_bytes([node], [tensor("x", None, 4)], [tensor("y", None, 3)], constant)
 
@@ -96,6 +101,22 @@ def contents(seed: int = 1, **changes: Any) -> Contents:
     """What a bundle of the linear model holds; changes are of its manifest."""
     manifest = replace(MANIFEST, **{"version": str(seed), "sequence": seed, **changes})
     return Contents(manifest, linear(seed), golden.dump(vectors(seed)))
+
+
+def tflite_contents(engine: str, **changes: Any) -> Contents:
+    """What a bundle of a trained TFLite model holds; its golden vectors are of LiteRT."""
+    model = model_file("resnet8_cifar10/resnet8_cifar10_float32.tflite")
+    interface = Interface(
+        (TensorSpec("image", "float32", (None, 32, 32, 3), "input_1"),),
+        (TensorSpec("scores", "float32", (None, 10), "Identity"),),
+    )
+    proof = ProofLimits(3, 1e-3, 1.0)
+    made = replace(MANIFEST, format="tflite", engines=(EngineNeed(engine),), interface=interface, proof=proof)
+    images = [np.random.default_rng(i).integers(0, 256, (1, 32, 32, 3)).astype(np.float32) for i in range(3)]
+    with Session(model, interface, [EngineNeed("litert")]) as session:
+        outputs = [(x, session.predict(x)) for x in images]
+    given = [golden.Vector({"image": x}, y, y) for x, y in outputs]
+    return Contents(replace(made, **changes), model, golden.dump(given))
 
 
 def write(place: Path, signer: Signer, given: Contents | None = None) -> Bundle:

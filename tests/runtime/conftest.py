@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edgekit.signing import Signer
 from tests.runtime.bundles import Parcels, contents, make_key, write
+
+RUNTIME = Path(__file__).parents[2] / "runtime"
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,13 @@ def parcels(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Parcels
         write(place / "2", signer, contents(2)),
         write(place / "3", signer, contents(3, app="other")),
     )
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime as devices get it."""
+    place = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
+    subprocess.run([*pip, "--no-build-isolation", "--no-deps", "--wheel-dir", str(place), str(RUNTIME)], check=True)
+    (made,) = place.iterdir()
+    return made

@@ -293,7 +293,7 @@ class TestWhatAnImageSays:
     def test_a_layer_that_is_not_there(self, parcel: Bundle) -> None:
         image = {**self.image(parcel), "layers": []}
         opened = open_bundle(parcel.root, self.put(parcel, canonical(image)))
-        with pytest.raises(BundleError, match="no layer application/vnd.edgekit.model"):
+        with pytest.raises(BundleError, match=r"no layer application/vnd\.edgekit\.model"):
             opened.layer(bundle.MODEL_TYPE)
 
 
@@ -321,8 +321,8 @@ class TestPaths:
             with pytest.raises((DigestMismatch, BundleTooLarge)):
                 use(parcel)
             blob_path(parcel.root, mine.digest).write_bytes(whole)
+        send(parcel, home)
         with pytest.raises(BundleError, match="signature"):
-            send(parcel, home)
             releases.install(home, parcel.digest, open_layout(other.root)[1])
 
     def test_blobs_of_a_bundle_are_all_listed(self, parcel: Bundle) -> None:

@@ -180,7 +180,7 @@ def odd(kind: str, place: Path) -> None:
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder", "endless"])
 def test_only_plain_files_are_read(tmp_path: Path, kind: str) -> None:
     odd(kind, tmp_path / "arrived")
-    handles = len(os.listdir("/proc/self/fd"))
+    handles = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(BundleError):
         durable.read(tmp_path / "arrived", len(NEW))
     with pytest.raises(BundleError):
@@ -188,7 +188,7 @@ def test_only_plain_files_are_read(tmp_path: Path, kind: str) -> None:
     with pytest.raises(BundleError):
         adopt(tmp_path)
     assert not (tmp_path / "file").exists()
-    assert len(os.listdir("/proc/self/fd")) == handles
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
 def test_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_garbage_is_refused(data: bytes) -> None:
         ("engines", [{"name": "onnxruntime", "version": "", "providers": "CPU", "threads": 1}]),
         ("engines", ["onnxruntime"]),
         ("proof", {"vectors": 4, "max_abs_error": None, "min_agreement": 0.9}),
+        ("proof", {"vectors": 4, "max_abs_error": 0.1, "min_agreement": "0.9"}),
         ("proof", {"vectors": "4", "max_abs_error": 0.1, "min_agreement": 0.9}),
         ("proof", {"vectors": 4, "max_abs_error": 0.1}),
         ("budget", []),

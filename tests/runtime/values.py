@@ -28,7 +28,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 TABLE = st.dictionaries(TEXT, JSON, max_size=3)
-ODD = (
+ODD: st.SearchStrategy[Any] = (
     st.sampled_from(
         [
             None,

@@ -1,0 +1,219 @@
+"""docs/reference/json.md is the one source of what `--json` prints: real output has all of its keys and no others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit import errors, fleet
+from edgekit.cli import COMMANDS
+from edgekit.errors import EdgekitError
+from edgekit.fleet import Device
+from tests.lab.bundles import DIGITS, TARGET, flip, make_bundle, of_another_model, part_of
+from tests.lab.project import desk, document, edgekit, project
+from tests.lab.sshd import needs_sshd
+
+__all__ = ["desk", "project"]  # fixtures
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "json.md"
+SCALARS: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "null": type(None),
+}
+
+
+@dataclass
+class Node:
+    """What the page says of one place: its types, and what is below it."""
+
+    kinds: tuple[str, ...] = ("object",)
+    keys: dict[str, Node] = field(default_factory=dict)
+    item: Node | None = None
+    seen: bool = False
+
+    def at(self, path: str) -> Node:
+        """The node of a path such as ``devices[].proof.vectors``, made on the way."""
+        node = self
+        for part in path.split("."):
+            node = node.keys.setdefault(part.removesuffix("[]"), Node())
+            if part.endswith("[]"):
+                node.kinds = ("list",)
+                node.item = node.item or Node()
+                node = node.item
+        return node
+
+    def leaves(self, path: str = "") -> Iterator[tuple[str, Node]]:
+        yield path, self
+        for name, node in self.keys.items():
+            yield from node.leaves(f"{path}.{name}")
+        if self.item:
+            yield from self.item.leaves(f"{path}[]")
+
+
+def sections() -> dict[str, Node]:
+    """Every table of keys, by its heading."""
+    found: dict[str, Node] = {}
+    for text in re.split(r"^##+ ", PAGE.read_text(), flags=re.MULTILINE)[1:]:
+        heading = text.partition("\n")[0]
+        for row in re.findall(r"^\| `([^`]+)` \| ([^|0-9]+) \|", text, flags=re.MULTILINE):
+            node = found.setdefault(heading, Node()).at(row[0])
+            node.kinds = tuple(row[1].split(" or "))
+    return found
+
+
+@dataclass
+class Page:
+    tables: dict[str, Node]
+
+    def check(self, heading: str, document: dict[str, Any]) -> None:
+        """The document is as its table says."""
+        assert document.pop("schema_version") == 1
+        self._check(document, self.tables[heading], heading)
+
+    def _check(self, value: Any, node: Node, where: str) -> None:
+        node.seen = True
+        shape = next((kind.strip("*") for kind in node.kinds if kind.startswith("*")), None)
+        if shape and value is not None:
+            self._check(value, self.tables[shape], f"{where} ({shape})")
+        elif isinstance(value, list) and node.item:
+            for each in value:
+                self._check(each, node.item, f"{where}[]")
+        elif isinstance(value, dict) and "object" in node.kinds:
+            self._check_keys(value, node, where)
+        else:
+            kinds = [SCALARS[kind] for kind in node.kinds if kind in SCALARS]
+            assert any(isinstance(value, kind) for kind in kinds), f"{where}: {value!r} is no {node.kinds}"
+            assert isinstance(value, bool) <= ("boolean" in node.kinds), f"{where}: {value!r}"
+
+    def _check_keys(self, value: dict[str, Any], node: Node, where: str) -> None:
+        if not node.keys:
+            return
+        [*names] = node.keys
+        if names[0].isupper():
+            for key, each in value.items():
+                self._check(each, node.keys[names[0]], f"{where}.{key}")
+            return
+        needed = {name for name in names if "absent" not in node.keys[name].kinds}
+        assert needed <= value.keys() <= set(names), f"{where}: {sorted(value.keys() ^ set(names))}"
+        for key, each in value.items():
+            self._check(each, node.keys[key], f"{where}.{key}")
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(sections())
+
+
+SAMPLES = ["--calibration", str(DIGITS / "calibration.npz"), "--evaluation", str(DIGITS / "evaluation.npz")]
+
+
+class TestPage:
+    """In this order: the last test asks whether everything on the page was met."""
+
+    def test_every_command_stands_there(self, page: Page) -> None:
+        written = {heading.split()[1] for heading in page.tables if heading.startswith("edgekit ")}
+        assert written == set(COMMANDS)
+
+    def test_every_code_stands_there(self) -> None:
+        rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", PAGE.read_text(), flags=re.MULTILINE)
+        kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+        ours = {kind.code: kind.exit_code for kind in kinds if issubclass(kind, EdgekitError)}
+        others = {"usage": 2, "system": 1, "internal": 1, "interrupted": 130}
+        assert {code: int(status) for code, status in rows} == ours | others
+
+    def test_init_and_build(self, page: Page, project: Path) -> None:
+        page.check("edgekit init", document("init"))
+        words = ["build", str(DIGITS / "digits.onnx"), *SAMPLES]
+        one = document(*words, "--target", TARGET)
+        assert {key: one.pop(key) for key in one["builds"][0]} == one["builds"][0]
+        page.check("edgekit build", one)
+        page.check("edgekit build", document(*words, "--target", TARGET, "--target", "pi"))
+        no = document(*words, "--target", "pi", "--budget", "max_size_mib=0.0001", status=3)
+        assert (no["bundle"], no["digest"], no["verdict"]["ok"]) == (None, None, False)
+        page.check("edgekit build", {key: no[key] for key in ("schema_version", "builds")})
+        page.check("edgekit bundle show", document("bundle", "show", "bundles/digits-raspberry-pi-5"))
+
+    def test_a_build_without_labels(self, page: Page, project: Path) -> None:
+        words = ["build", str(DIGITS / "digits.onnx"), "--target", TARGET, *SAMPLES[:3], SAMPLES[1]]
+        made = document(*words)
+        assert made["builds"][0]["candidates"][0]["accuracy"] is None
+        page.check("edgekit build", {key: made[key] for key in ("schema_version", "builds")})
+
+    def test_targets(self, page: Page) -> None:
+        page.check("edgekit target list", document("target", "list"))
+        page.check("edgekit target show", document("target", "show", "jetson"))
+
+    @needs_sshd
+    def test_devices(self, page: Page, project: Path) -> None:
+        added = document("device", "add", "a", "ssh://pi", "--target", "pi", "--tag", "x")
+        page.check("edgekit device add", added)
+        page.check("edgekit device simulate", document("device", "simulate", "b"))
+        page.check("edgekit device list", document("device", "list"))
+        page.check("edgekit device simulate", document("device", "simulate", "b", "--stop"))
+
+    def test_a_device_that_is_set_up(self, page: Page, project: Path, desk: Device) -> None:
+        page.check("edgekit device probe", document("device", "probe"))
+        page.check("edgekit device setup", document("device", "setup", "--offline"))
+
+    def test_what_is_live(self, page: Page, project: Path, desk: Device) -> None:
+        fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))
+        for sequence in (1, 2):
+            make_bundle(project / f"made/{sequence}", sequence=sequence)
+            page.check("edgekit push", document("push", f"made/{sequence}", "--to", "desk"))
+        page.check("edgekit push", document("push", "made/1", "--to", "gone", "--to", "desk", status=1))
+        with np.load(DIGITS / "evaluation.npz") as samples:
+            np.savez("in.npz", x=samples["x"][:1])
+            np.savez("bad.npz", x=samples["x"][:1, :, 1:])
+        page.check("edgekit run", document("run", "desk", "--input", "in.npz"))
+        page.check("A command that failed", document("run", "desk", "--input", "bad.npz", status=1))
+        page.check("edgekit status", document("status", status=1))
+        page.check("edgekit report", document("report", status=1))
+        page.check("edgekit rollback", document("rollback", "desk"))
+        flip(project / "desk/blobs/sha256" / part_of(project / "made/1", "model").name)
+        page.check("edgekit status", document("status", "desk", status=1))
+
+    def test_a_proof_that_failed(self, page: Page, project: Path, desk: Device) -> None:
+        make_bundle(project / "bad", of_another_model())
+        page.check("edgekit push", document("push", "bad", status=1))
+
+    @pytest.mark.parametrize(
+        ("words", "status", "code"),
+        [
+            (["device", "probe"], 2, "config"),
+            (["push", "--nonsense"], 2, "usage"),
+            (["nonsense"], 2, "usage"),
+            (["bundle", "show", "nowhere"], 1, "bundle"),
+            (["build", "nowhere.onnx", "--target", "pi", *SAMPLES], 1, "unsupported_format"),
+        ],
+    )
+    def test_commands_that_fail(self, page: Page, project: Path, words: list[str], status: int, code: str) -> None:
+        ran = edgekit(*words, "--json", status=status)
+        failed = ran.document
+        assert failed["error"]["code"] == code
+        message, hint = failed["error"]["message"], failed["error"]["hint"]
+        assert ran.line == (f"edgekit: {message} — {hint}" if hint else f"edgekit: {message}")
+        page.check("A command that failed", json.loads(ran.stdout))
+
+    def test_nothing_stands_there_that_no_command_prints(self, page: Page) -> None:
+        never = {
+            f"{heading}{path}"
+            for heading, table in page.tables.items()
+            for path, node in table.leaves()
+            if path and not node.seen
+        }
+        assert never <= {
+            "manifest.interface.preprocess.NAME",  # the example has none
+            "manifest.verdict.reasons[]",  # it depends on what was measured
+            "release.state.proof.reasons[]",  # a live release has none
+        }
