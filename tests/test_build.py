@@ -169,11 +169,12 @@ class TestPretrained:
         (tmp_path / "imagenet_with_background.py").write_text(
             "import csv\nfrom pathlib import Path\nimport numpy as np\nfrom PIL import Image\n"
             f"folder = Path({str(shared('data/imagenet_samples'))!r})\n"
+            "with (folder / 'labels.csv').open() as file:\n"
+            "    rows = [row for row in csv.DictReader(file) if row['split'] == 'test']\n"
             "def samples():\n"
-            "    for row in csv.DictReader((folder / 'labels.csv').open()):\n"
-            "        if row['split'] == 'test':\n"
-            "            with Image.open(folder / row['file']) as image:\n"
-            "                yield np.asarray(image.convert('RGB')), int(row['label']) + 1\n"
+            "    for row in rows:\n"
+            "        with Image.open(folder / row['file']) as image:\n"
+            "            yield np.asarray(image.convert('RGB')), int(row['label']) + 1\n"
         )
         source = "imagenet_with_background:samples"
         order = Order("app", "1", source, source, tmp_path, 1, preprocess={"input": Preprocess(crop=(224, 224))})

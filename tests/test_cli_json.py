@@ -17,10 +17,10 @@ from edgekit.cli import COMMANDS
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
 from tests.lab.bundles import DIGITS, TARGET, flip, make_bundle, of_another_model, part_of
-from tests.lab.project import desk, document, edgekit, project
+from tests.lab.project import Served, desk, document, edgekit, project, served
 from tests.lab.sshd import needs_sshd
 
-__all__ = ["desk", "project"]  # fixtures
+__all__ = ["desk", "project", "served"]  # fixtures
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "json.md"
 SCALARS: dict[str, type | tuple[type, ...]] = {
@@ -166,12 +166,9 @@ class TestPage:
         page.check("edgekit device probe", document("device", "probe"))
         page.check("edgekit device setup", document("device", "setup", "--offline"))
 
-    def test_what_is_live(self, page: Page, project: Path, desk: Device) -> None:
+    def test_what_is_live(self, page: Page, project: Path, served: Served) -> None:
         fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))
-        for sequence in (1, 2):
-            make_bundle(project / f"made/{sequence}", sequence=sequence)
-            page.check("edgekit push", document("push", f"made/{sequence}", "--to", "desk"))
-        page.check("edgekit push", document("push", "made/1", "--to", "gone", "--to", "desk", status=1))
+        page.check("edgekit push", document("push", served.first.root, "--to", "gone", "--to", "desk", status=1))
         with np.load(DIGITS / "evaluation.npz") as samples:
             np.savez("in.npz", x=samples["x"][:1])
             np.savez("bad.npz", x=samples["x"][:1, :, 1:])
@@ -180,10 +177,12 @@ class TestPage:
         page.check("edgekit status", document("status", status=1))
         page.check("edgekit report", document("report", status=1))
         page.check("edgekit rollback", document("rollback", "desk"))
-        flip(project / "desk/blobs/sha256" / part_of(project / "made/1", "model").name)
+        flip(served.home / "blobs/sha256" / part_of(served.second.root, "model").name)
         page.check("edgekit status", document("status", "desk", status=1))
 
-    def test_a_proof_that_failed(self, page: Page, project: Path, desk: Device) -> None:
+    def test_a_first_push_and_a_proof_that_fails(self, page: Page, project: Path, desk: Device) -> None:
+        make_bundle(project / "good")
+        page.check("edgekit push", document("push", "good"))
         make_bundle(project / "bad", of_another_model())
         page.check("edgekit push", document("push", "bad", status=1))
 

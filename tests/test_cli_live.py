@@ -9,29 +9,22 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edgekit import fleet, transports
-from edgekit import push as pushing
+from edgekit import fleet
 from edgekit.bundle import Contents
 from edgekit.fleet import Device
 from edgekit_runtime import golden
+from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.tensors import TensorSpec
 from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, part_of
-from tests.lab.project import desk, document, edgekit, project
+from tests.lab.project import Served, desk, document, edgekit, project, served
 
-__all__ = ["desk", "project"]  # fixtures
-
-
-def pushed(project: Path, sequence: int = 1, app: str = "digits") -> str:
-    """The digest of a release that was pushed."""
-    made = make_bundle(project / f"made/{app}-{sequence}", sequence=sequence, app=app, version=f"1.{sequence}")
-    device = fleet.find(project, "desk")
-    with transports.connect(device.uri) as link:
-        return pushing.push(pushing.open_parcel(made.root), device, link, lambda line: None).release
+__all__ = ["desk", "project", "served"]  # fixtures
 
 
-def blob(project: Path, digest: str) -> Path:
-    return project / "desk/blobs/sha256" / digest.removeprefix("sha256:")
+def damage(served: Served, bundle: Bundle, part: str = "image") -> None:
+    """One bit, on the device's disk."""
+    flip(served.home / "blobs/sha256" / part_of(bundle.root, part).name)
 
 
 class TestStatus:
@@ -39,12 +32,11 @@ class TestStatus:
         [shown] = document("status")["devices"]
         assert (shown["device"], shown["ok"], shown["apps"], shown["error"]) == ("desk", True, [], None)
 
-    def test_what_a_person_reads(self, project: Path, desk: Device) -> None:
-        first, second = pushed(project), pushed(project, 2)
+    def test_what_a_person_reads(self, served: Served) -> None:
         header, row = edgekit("status").stdout.splitlines()
         assert header.split() == ["device", "app", "version", "release", "model", "state", "previous"]
-        model = make_bundle(project / "x").manifest
-        words = ["desk", "digits", "1.2", second[:19], f"{model.format}-{model.precision}", "good", first[:19]]
+        model = f"{served.second.manifest.format}-{served.second.manifest.precision}"
+        words = ["desk", "digits", "1.2", served.second.digest[:19], model, "good", served.first.digest[:19]]
         assert row.split() == words
 
     def test_a_device_that_is_down_is_shown_with_its_error(self, project: Path, desk: Device) -> None:
@@ -58,70 +50,63 @@ class TestStatus:
         assert [each["device"] for each in document("status", "desk", "desk")["devices"]] == ["desk"]
 
     @pytest.mark.parametrize("part", ["image", "manifest", "model", "golden"])
-    def test_a_damaged_release_is_shown_as_that(self, project: Path, desk: Device, part: str) -> None:
-        digest = pushed(project)
-        flip(blob(project, part_of(project / "made/digits-1", part).name))
+    def test_a_damaged_release_is_shown_as_that_and_a_push_repairs_it(self, served: Served, part: str) -> None:
+        damage(served, served.second, part)
         [shown] = document("status", status=1)["devices"]
         [app] = shown["apps"]
         assert (shown["ok"], shown["error"]) == (False, None)
-        assert (app["current"]["digest"], app["current"]["error"]["code"]) == (digest, "digest_mismatch")
+        assert (app["current"]["digest"], app["current"]["error"]["code"]) == (served.second.digest, "digest_mismatch")
         assert "the bytes are not the ones that were signed" in edgekit("status", status=1).stdout
-        [again] = document("push", "made/digits-1")["devices"]
-        assert 0 < again["bytes_sent"] < again["bytes_total"]
+        [again] = document("push", served.second.root)["devices"]
+        assert again["bytes_sent"] == part_of(served.second.root, part).stat().st_size
         assert document("status")["devices"][0]["ok"]
 
-    def test_damage_of_the_previous_release_only_is_no_failure(self, project: Path, desk: Device) -> None:
-        first, second = pushed(project), pushed(project, 2)
-        flip(blob(project, first))
+    def test_damage_of_the_previous_release_only_is_no_failure(self, served: Served) -> None:
+        damage(served, served.first)
         [app] = document("status")["devices"][0]["apps"]
-        assert app["current"]["digest"] == second
-        assert (app["previous"]["digest"], app["previous"]["error"]["code"]) == (first, "digest_mismatch")
-        assert second[:19] in edgekit("status").stdout
+        assert app["current"]["digest"] == served.second.digest
+        assert (app["previous"]["digest"], app["previous"]["error"]["code"]) == (served.first.digest, "digest_mismatch")
+        assert served.second.digest[:19] in edgekit("status").stdout
 
     def test_a_name_that_is_none(self, project: Path, desk: Device) -> None:
         assert "did you mean 'desk'?" in edgekit("status", "dest", status=2).line
 
 
 class TestRollback:
-    def test_back_and_no_further(self, project: Path, desk: Device) -> None:
-        first, second = pushed(project), pushed(project, 2)
+    def test_back_and_no_further(self, served: Served) -> None:
         back = document("rollback")
-        assert (back["release"], back["version"], back["state"]) == (first, "1.1", "good")
+        assert (back["release"], back["version"], back["state"]) == (served.first.digest, "1.1", "good")
         line = edgekit("rollback", "desk", status=1).line
         assert line == "edgekit: desk: digits: there is no previous release to go back to — push the one you want"
         [app] = document("status")["devices"][0]["apps"]
-        assert (app["current"]["digest"], app["current"]["state"]["name"]) == (first, "good")
-        assert document("push", "made/digits-2")["devices"][0]["release"] == second
+        assert (app["current"]["digest"], app["current"]["state"]["name"]) == (served.first.digest, "good")
+        assert document("push", served.second.root)["devices"][0]["release"] == served.second.digest
 
-    def test_what_a_person_reads(self, project: Path, desk: Device) -> None:
-        first, _ = pushed(project), pushed(project, 2)
-        assert edgekit("rollback").stdout == f"desk: digits is back at {first[:19]} 1.1\n"
+    def test_what_a_person_reads(self, served: Served) -> None:
+        assert edgekit("rollback").stdout == f"desk: digits is back at {served.first.digest[:19]} 1.1\n"
 
     def test_nothing_there(self, project: Path, desk: Device) -> None:
         assert "no app is live on this device — edgekit push" in edgekit("rollback", status=1).line
-        pushed(project)
+        made = make_bundle(project / "one")
+        document("push", made.root)
         assert "no previous release" in edgekit("rollback", status=1).line
         assert "live apps: digits" in edgekit("rollback", "--app", "cats", status=1).line
 
-    def test_not_to_a_release_that_is_damaged(self, project: Path, desk: Device) -> None:
-        first, second = pushed(project), pushed(project, 2)
-        flip(blob(project, first))
+    def test_not_to_a_release_that_is_damaged(self, served: Served) -> None:
+        damage(served, served.first)
         assert "not the ones that were signed" in edgekit("rollback", status=1).line
-        assert document("status")["devices"][0]["apps"][0]["current"]["digest"] == second
+        assert document("status")["devices"][0]["apps"][0]["current"]["digest"] == served.second.digest
 
-    def test_from_a_release_that_is_damaged(self, project: Path, desk: Device) -> None:
-        first, second = pushed(project), pushed(project, 2)
-        flip(blob(project, second))
-        assert document("rollback")["release"] == first
+    def test_from_a_release_that_is_damaged(self, served: Served) -> None:
+        damage(served, served.second)
+        assert document("rollback")["release"] == served.first.digest
 
-    def test_of_several_apps_one_is_named(self, project: Path, desk: Device) -> None:
-        for app in ("cats", "dogs"):
-            pushed(project, app=app)
-            pushed(project, 2, app)
-        assert "which app? — the device has cats, dogs: name one with --app" in edgekit("rollback", status=2).line
-        assert document("rollback", "--app", "cats")["app"] == "cats"
+    def test_of_several_apps_one_is_named(self, project: Path, served: Served) -> None:
+        document("push", make_bundle(project / "cats", app="cats").root)
+        assert "which app? — the device has cats, digits: name one with --app" in edgekit("rollback", status=2).line
+        assert document("rollback", "--app", "digits")["app"] == "digits"
         current = {app["app"]: app["current"]["version"] for app in document("status")["devices"][0]["apps"]}
-        assert current == {"cats": "1.1", "dogs": "1.2"}
+        assert current == {"cats": "1.0", "digits": "1.1"}
 
 
 @pytest.fixture
@@ -131,11 +116,8 @@ def image() -> np.ndarray:
     return first
 
 
+@pytest.mark.usefixtures("served")
 class TestRun:
-    @pytest.fixture(autouse=True)
-    def live(self, project: Path, desk: Device) -> None:
-        pushed(project)
-
     @pytest.mark.parametrize("name", ["x", "image"])
     def test_by_either_name(self, project: Path, image: np.ndarray, name: str) -> None:
         np.savez("in.npz", **{name: image})

@@ -9,9 +9,9 @@ from edgekit import fleet
 from edgekit.fleet import Device
 from edgekit_runtime.manifest import EngineNeed
 from tests.lab.bundles import TARGET, flip, make_bundle, of_another_model, part_of
-from tests.lab.project import desk, document, edgekit, local_device, project
+from tests.lab.project import Served, desk, document, edgekit, local_device, project, served
 
-__all__ = ["desk", "project"]  # fixtures
+__all__ = ["desk", "project", "served"]  # fixtures
 
 
 @pytest.fixture
@@ -93,15 +93,13 @@ class TestErrors:
         self.refused("one", code="engine_not_installed", told=told)
         assert edgekit("push", "one", status=1).line.endswith(" — edgekit device setup desk --engine litert")
 
-    def test_a_proof_that_fails(self, project: Path, desk: Device) -> None:
-        good = make_bundle(project / "good")
-        document("push", "good")
-        make_bundle(project / "bad", of_another_model(), sequence=2)
+    def test_a_proof_that_fails(self, project: Path, served: Served) -> None:
+        make_bundle(project / "bad", of_another_model(), sequence=3)
         self.refused(
             "bad", code="proof_failed", told="digits: not proven on this device: outputs differ from the host's by"
         )
         [shown] = document("status")["devices"]
-        assert shown["apps"][0]["current"]["digest"] == good.digest
+        assert shown["apps"][0]["current"]["digest"] == served.second.digest
 
     def test_a_device_that_says_anything(self, project: Path, desk: Device) -> None:
         make_bundle(project / "one")

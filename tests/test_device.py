@@ -84,7 +84,7 @@ class TestCall:
             device.call(link, "status")
 
     def test_nothing_steers_the_terminal(self, tmp_path: Path, link: Transport) -> None:
-        evil = "\x1b]0;owned\x07\r\n\u202e\ud800\x9b31m ü — ✓"
+        evil = "\x1b]0;owned\x07\r\n\u202e\x9b31m ü — ✓"
         answers(tmp_path / "home", json.dumps({"apps": [{evil: [evil]}], "n": 1}))
         answer = device.call(link, "status")
         assert str(answer).isprintable()

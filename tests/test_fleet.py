@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit import fleet
@@ -189,6 +189,7 @@ class TestWriting:
                 change()
         assert text(tmp_path) == "[devices.a]\n"
 
+    @settings(max_examples=25, deadline=None)
     @given(
         st.lists(
             st.tuples(

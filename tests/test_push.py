@@ -32,14 +32,15 @@ from edgekit.transports import Transport
 from edgekit_runtime.bundle import blob_path
 from edgekit_runtime.manifest import EngineNeed
 from tests.lab.bundles import TARGET, contents, flip, make_bundle, of_another_model, of_other_bytes, part_of
-from tests.lab.project import desk, project, tree
+from tests.lab.project import Served, desk, project, served, tree
 
-__all__ = ["desk", "project"]  # fixtures
+__all__ = ["desk", "project", "served"]  # fixtures
 
 
 @pytest.fixture
-def link(desk: Device) -> Iterator[Transport]:
-    with transports.connect(desk.uri) as opened:
+def link(project: Path) -> Iterator[Transport]:
+    """The way to the desk."""
+    with transports.connect(f"local:{project / 'desk'}") as opened:
         yield opened
 
 
@@ -47,15 +48,14 @@ def push(place: Path, device: Device, link: Transport) -> Pushed:
     return pushing.push(open_parcel(place), device, link, lambda line: None)
 
 
-def live(link: Transport) -> dict[str, Any] | None:
-    """The digits release that serves, after it has really served."""
+def live(link: Transport) -> str | None:
+    """The digest of the digits release that serves, after it has really served."""
     apps = devices.call(link, "status")["apps"]
     if not apps:
         return None
     serving = "import edgekit_runtime, numpy; edgekit_runtime.load('digits').predict(numpy.zeros((1, 1, 8, 8), 'f4'))"
     link.run(["sh", "-c", '"$EDGEKIT_HOME/env/bin/python" -c "$1"', "-", serving]).check()
-    current: dict[str, Any] = apps[0]["current"]
-    return current
+    return str(apps[0]["current"]["digest"])
 
 
 class TestSending:
@@ -67,42 +67,38 @@ class TestSending:
         assert (done.device, done.release, done.previous) == ("desk", made.digest, None)
         assert done.bytes_sent == done.bytes_total < sum(path.stat().st_size for path in blobs)  # not the signature's
         assert done.proof["vectors"] == 16
-        assert live(link) == {**(live(link) or {}), "digest": made.digest}
+        assert live(link) == made.digest
         assert list((project / "desk/incoming").glob("*")) == []
 
-    def test_no_change_sends_nothing_and_changes_nothing(self, project: Path, desk: Device, link: Transport) -> None:
-        made = make_bundle(project / "bundles/one")
-        push(made.root, desk, link)
-        before = tree(project / "desk/apps")
-        done = push(made.root, desk, link)
-        assert (done.bytes_sent, done.release, done.previous) == (0, made.digest, None)
-        assert tree(project / "desk/apps") == before
+    def test_no_change_sends_nothing_and_changes_nothing(self, served: Served, link: Transport) -> None:
+        before = tree(served.home / "apps")
+        done = push(served.second.root, served.device, link)
+        assert (done.bytes_sent, done.release, done.previous) == (0, served.second.digest, None)
+        assert tree(served.home / "apps") == before
 
-    def test_only_missing_blobs_are_sent(self, project: Path, desk: Device, link: Transport) -> None:
-        first, second = make_bundle(project / "bundles/one"), make_bundle(project / "bundles/two", sequence=2)
-        push(first.root, desk, link)
+    def test_only_missing_blobs_are_sent(self, project: Path, served: Served, link: Transport) -> None:
+        third = make_bundle(project / "third", sequence=3)
         said: list[str] = []
-        done = pushing.push(open_parcel(second.root), desk, link, said.append)
-        image = blob_path(second.root, second.digest).stat().st_size
-        assert done.bytes_sent == image + second.config.size
-        assert done.bytes_total == done.bytes_sent + sum(layer.size for layer in second.layers)
-        assert done.previous == first.digest
-        assert len([line for line in said if line.startswith("sending")]) == 2
+        done = pushing.push(open_parcel(third.root), served.device, link, said.append)
+        image = blob_path(third.root, third.digest).stat().st_size
+        assert done.bytes_sent == image + third.config.size
+        assert done.bytes_total == done.bytes_sent + sum(layer.size for layer in third.layers)
+        assert done.previous == served.second.digest
+        assert said == [
+            f"sending image, {image} bytes",
+            f"sending manifest, {third.config.size} bytes",
+            "proving on the device",
+        ]
 
-    def test_one_blob_that_got_lost_on_the_device(self, project: Path, desk: Device, link: Transport) -> None:
-        first, second = make_bundle(project / "bundles/one"), make_bundle(project / "bundles/two", sequence=2)
-        push(first.root, desk, link)
-        model = first.layers[0]
-        blob_path(project / "desk", model.digest).unlink()
-        done = push(second.root, desk, link)
-        assert done.bytes_sent == done.bytes_total - first.layers[1].size
+    def test_one_blob_that_got_lost_on_the_device(self, project: Path, served: Served, link: Transport) -> None:
+        third, (model, vectors) = make_bundle(project / "third", sequence=3), served.second.layers
+        blob_path(served.home, model.digest).unlink()
+        done = push(third.root, served.device, link)
+        assert done.bytes_sent == done.bytes_total - vectors.size
 
-    def test_a_release_that_was_left_is_taken_up_again(self, project: Path, desk: Device, link: Transport) -> None:
-        first, second = make_bundle(project / "bundles/one"), make_bundle(project / "bundles/two", sequence=2)
-        for made in (first, second):
-            push(made.root, desk, link)
-        done = push(first.root, desk, link)
-        assert (done.release, done.previous, done.bytes_sent) == (first.digest, second.digest, 0)
+    def test_a_release_that_was_left_is_taken_up_again(self, served: Served, link: Transport) -> None:
+        done = push(served.first.root, served.device, link)
+        assert (done.release, done.previous, done.bytes_sent) == (served.first.digest, served.second.digest, 0)
 
     def test_nothing_of_the_caller_gets_in_between(
         self, project: Path, desk: Device, link: Transport, monkeypatch: pytest.MonkeyPatch
@@ -142,24 +138,22 @@ class TestRefusals:
         with pytest.raises(BundleError, match=rf"{made.root}.*missing"):
             open_parcel(made.root)
 
-    def test_a_proof_that_fails_leaves_the_old_release_live(self, project: Path, desk: Device, link: Transport) -> None:
-        good = make_bundle(project / "bundles/good")
-        push(good.root, desk, link)
-        other = make_bundle(project / "bundles/other", of_another_model(), sequence=2)
+    def test_a_proof_that_fails_leaves_the_old_release_live(
+        self, project: Path, served: Served, link: Transport
+    ) -> None:
+        other = make_bundle(project / "other", of_another_model(), sequence=3)
         with pytest.raises(ProofFailed, match="digits: not proven on this device: outputs differ"):
-            push(other.root, desk, link)
-        assert (live(link) or {})["digest"] == good.digest
-        assert push(good.root, desk, link).bytes_sent == 0
+            push(other.root, served.device, link)
+        assert live(link) == served.second.digest
+        assert push(served.second.root, served.device, link).bytes_sent == 0
 
-    def test_an_engine_that_is_missing_names_the_command(self, project: Path, desk: Device, link: Transport) -> None:
-        good = make_bundle(project / "bundles/good")
-        push(good.root, desk, link)
+    def test_an_engine_that_is_missing_names_the_command(self, project: Path, served: Served, link: Transport) -> None:
         needs = (EngineNeed("litert", ">=2.1"),)
-        other = make_bundle(project / "bundles/other", sequence=2, format="tflite", engines=needs)
+        other = make_bundle(project / "other", sequence=3, format="tflite", engines=needs)
         with pytest.raises(EngineNotInstalled, match="the model needs litert") as caught:
-            push(other.root, desk, link)
+            push(other.root, served.device, link)
         assert caught.value.hint == "edgekit device setup desk --engine litert"
-        assert (live(link) or {})["digest"] == good.digest
+        assert live(link) == served.second.digest
 
     def test_a_device_that_is_not_set_up_says_so(self, project: Path, desk: Device, link: Transport) -> None:
         made = make_bundle(project / "bundles/one")
@@ -173,16 +167,14 @@ class TestDeviceChecksForItself:
     """The host does not look: the blobs go over as they are, and `install` is called."""
 
     @pytest.mark.parametrize("part", ["image", "manifest", "model", "golden"])
-    def test_a_flipped_byte(self, project: Path, desk: Device, link: Transport, part: str) -> None:
-        good = make_bundle(project / "bundles/good")
-        push(good.root, desk, link)
-        shutil.rmtree(project / "desk/blobs")  # so that all of it goes over again
-        parcel = open_parcel(make_bundle(project / "bundles/two", sequence=2).root)
+    def test_a_flipped_byte(self, project: Path, served: Served, link: Transport, part: str) -> None:
+        shutil.rmtree(served.home / "blobs")  # so that all of it goes over again
+        parcel = open_parcel(make_bundle(project / "third", sequence=3).root)
         flip(part_of(parcel.bundle.root, part))
         with pytest.raises(DigestMismatch):
             install_unchecked(parcel, link)
         nothing_came_of(parcel, project)
-        assert list((project / "desk/incoming").glob("*")) == []
+        assert list((served.home / "incoming").glob("*")) == []
 
     def test_nothing_stays_of_a_bundle_that_is_refused(self, project: Path, desk: Device, link: Transport) -> None:
         parcel = replace(open_parcel(make_bundle(project / "bundles/one").root), signature="")
@@ -250,54 +242,48 @@ needs_mount = pytest.mark.skipif(
 
 
 @pytest.fixture
-def small_disk(project: Path, desk: Device) -> Iterator[Path]:
-    """The device's home on a disk of 512 KiB, with a live release."""
-    place = project / "desk"
-    kept = {path.name: path.readlink() for path in place.iterdir() if path.is_symlink()}
-    signers = (place / "trust/allowed_signers").read_bytes()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", place], check=True)
+def small_disk(project: Path, served: Served) -> Iterator[Path]:
+    """The device's home, on a disk of 1 MiB."""
+    place = served.home.rename(project / "kept")
+    served.home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", served.home], check=True)
     try:
-        (place / "env").symlink_to(kept["env"])
-        (place / "trust").mkdir()
-        (place / "trust/allowed_signers").write_bytes(signers)
-        yield place
+        shutil.copytree(place, served.home, symlinks=True, dirs_exist_ok=True)
+        yield served.home
     finally:
-        subprocess.run(["umount", "-l", place], check=True)
+        subprocess.run(["umount", "-l", served.home], check=True)
 
 
 @needs_mount
 class TestFullDisk:
-    def test_a_bundle_that_does_not_fit(self, project: Path, desk: Device, link: Transport, small_disk: Path) -> None:
-        good = make_bundle(project / "bundles/good")
-        push(good.root, desk, link)
-        big = make_bundle(project / "bundles/big", replace(contents(), model=os.urandom(1 << 20)), sequence=2)
-        with pytest.raises(DeviceError, match=r"the bundle needs 10.. KiB, the disk has"):
-            push(big.root, desk, link)
-        self.the_old_one_serves(good.digest, small_disk, link)
+    def test_a_bundle_that_does_not_fit(self, project: Path, served: Served, link: Transport, small_disk: Path) -> None:
+        big = make_bundle(project / "big", replace(contents(), model=os.urandom(2 << 20)), sequence=3)
+        with pytest.raises(DeviceError, match=r"the bundle needs 20.. KiB, the disk has"):
+            push(big.root, served.device, link)
+        self.the_old_one_serves(served, link)
 
     def test_a_disk_that_fills_while_it_is_pushed(
-        self, project: Path, desk: Device, link: Transport, small_disk: Path
+        self, project: Path, served: Served, link: Transport, small_disk: Path
     ) -> None:
         """Somebody else writes to it, after there was room: it fails while sending or later, or is done."""
-        push(make_bundle(project / "bundles/good").root, desk, link)
-        good, failed = (live(link) or {})["digest"], []
-        parcel = open_parcel(make_bundle(project / "bundles/other", of_other_bytes(), sequence=2).root)
-        for left in range(0, 1 << 17, 3 << 12):
+        failed = []
+        parcel = open_parcel(make_bundle(project / "other", of_other_bytes(), sequence=3).root)
+        for left in range(0, 1 << 18, 3 << 12):
             try:
-                pushing.push(parcel, desk, Filling(link, small_disk, left), lambda line: None)
+                pushing.push(parcel, served.device, Filling(link, small_disk, left), lambda line: None)
             except EdgekitError as error:
                 failed.append(str(error))
                 (small_disk / "filler").unlink()
-                self.the_old_one_serves(good, small_disk, link)
+                self.the_old_one_serves(served, link)
             else:
                 break
-        assert (live(link) or {})["digest"] == parcel.bundle.digest
-        assert {"o space left on device" in each for each in failed} == {True}
+        assert live(link) == parcel.bundle.digest
+        assert {"o space left on device" in each for each in failed} == {True}, failed
         assert {"failed while writing" in each for each in failed} == {True, False}  # while sending, and later
 
-    def the_old_one_serves(self, digest: str, disk: Path, link: Transport) -> None:
-        assert (live(link) or {})["digest"] == digest
-        assert list((disk / "incoming").glob("*")) == []
+    def the_old_one_serves(self, served: Served, link: Transport) -> None:
+        assert live(link) == served.second.digest
+        assert list((served.home / "incoming").glob("*")) == []
 
 
 class Filling:

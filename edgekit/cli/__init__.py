@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -28,7 +29,7 @@ COMMANDS = {
     "target": ("edgekit.cli.target:target", "List and show target profiles."),
 }
 
-INTERRUPTED = 130
+INTERRUPTION = ("interrupted", "interrupted", None, 130)
 
 
 class LazyGroup(click.Group):
@@ -64,18 +65,31 @@ def cli() -> None:
     """
 
 
+class Interrupt:
+    """Ctrl-C, remembered: what it breaks in the midst of an import says something else (ImportError)."""
+
+    came = False
+
+    def __call__(self, number: int, frame: object) -> NoReturn:
+        self.came = True
+        raise KeyboardInterrupt
+
+
 def main() -> NoReturn:
     """Run a command line and end the process."""
+    interrupt = Interrupt()
+    signal.signal(signal.SIGINT, interrupt)
     try:
         status = cli(standalone_mode=False)
     except EdgekitError as error:
-        status = _tell(error.code, error.message, error.hint, error.exit_code)
+        told = (error.code, error.message, error.hint, error.exit_code)
+        status = _tell(*(INTERRUPTION if interrupt.came else told))
     except click.UsageError as error:
         status = _usage(error)
     except click.ClickException as error:
         status = _tell("error", error.format_message(), None, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        status = _tell("interrupted", "interrupted", None, INTERRUPTED)
+        status = _tell(*INTERRUPTION)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1

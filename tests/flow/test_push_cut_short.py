@@ -24,10 +24,10 @@ from edgekit import push as pushing
 from edgekit.simulate import Simulated
 from edgekit_runtime.bundle import Bundle
 from tests.lab.bundles import contents, make_bundle
-from tests.lab.project import EDGEKIT, INTERRUPTED, pi, project, until
+from tests.lab.project import EDGEKIT, INTERRUPTED, project, served_pi, until
 from tests.lab.sshd import needs_sshd
 
-__all__ = ["pi", "project"]  # fixtures
+__all__ = ["project", "served_pi"]  # fixtures
 pytestmark = needs_sshd
 
 
@@ -37,7 +37,7 @@ class Lab:
 
     project: Path
     pi: Simulated
-    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    numbers: Iterator[int] = field(default_factory=lambda: count(3))
 
     def bundle(self, padding: int = 0) -> Bundle:
         number = next(self.numbers)
@@ -71,10 +71,8 @@ class Lab:
 
 
 @pytest.fixture
-def lab(project: Path, pi: Simulated) -> Lab:
-    made = Lab(project, pi)
-    made.push(made.bundle())
-    return made
+def lab(project: Path, served_pi: Simulated) -> Lab:
+    return Lab(project, served_pi)
 
 
 def last_line(told: str) -> str:
@@ -109,19 +107,20 @@ class TestControlC:
             assert last_line(told) == "edgekit: interrupted"
         else:  # it was quicker
             assert lab.live() == bundle.digest
-        lab.push(lab.bundle())
 
     @pytest.mark.parametrize("word", ["sending image", "sending manifest", "sending model", "proving"])
     def test_the_old_release_or_the_new_one(self, lab: Lab, word: str) -> None:
         for delay_s in (0.0, 0.08, 0.2):
             self.interrupted(lab, word, delay_s)
         assert lab.serves()
+        lab.push(lab.bundle())
 
     @pytest.mark.slow
     def test_at_very_many_moments(self, lab: Lab) -> None:
         for step in range(60):
             self.interrupted(lab, "sending image", step * 0.02)
             assert lab.serves()
+            lab.push(lab.bundle())
 
 
 def sessions(device: Simulated) -> list[int]:

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from shutil import copy2, copytree
 from typing import Any
 
 import pytest
 
-from edgekit import fleet, provision, signing, simulate, target, transports
+from edgekit import fleet, provision, push, signing, target, transports
 from edgekit.fleet import Device
 from edgekit.provision import Provisioned
 from edgekit.simulate import Simulated
-from tests.lab.bundles import TARGET
+from edgekit_runtime.bundle import Bundle
+from tests.lab.bundles import TARGET, make_bundle
+from tests.lab.sshd import running
 
 EDGEKIT = (sys.executable, "-m", "edgekit")
 INTERRUPTED = (130, -signal.SIGINT)
@@ -89,16 +92,29 @@ def settle(folder: Path, shared: Path, patch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project in an empty home."""
-    return settle(tmp_path, tmp_path_factory.getbasetemp(), monkeypatch)
+    """An empty project in a home that holds nothing but the signing key that all tests share."""
+    return _settle_with_key(tmp_path, tmp_path_factory.getbasetemp(), monkeypatch)
+
+
+def _settle_with_key(folder: Path, shared: Path, patch: pytest.MonkeyPatch) -> Path:
+    project = settle(folder, shared, patch)
+    copytree(_keys(shared), signing.default_key().parent)
+    return project
+
+
+@cache
+def _keys(shared: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(shared / "keys"))
+        return signing.signer(None).key.parent
 
 
 @dataclass(frozen=True)
 class FirstDevice:
-    """The device that was set up for real: what it said before, with which surroundings, and what came of it."""
+    """The device that was set up for real: with which PATH, what it said before, and what came of it."""
 
     home: Path
-    environ: dict[str, str]
+    path: str
     python_says: str
     impostor: Path
     done: Provisioned
@@ -116,15 +132,14 @@ def first_device(shared: Path) -> FirstDevice:
         (home / "envs" / name).mkdir(parents=True)
         os.utime(home / "envs" / name, (time.time() - hours * 3600,) * 2)
     with pytest.MonkeyPatch.context() as patch, transports.connect(f"local:{home}") as link:
-        settle(folder, shared, patch)
+        _settle_with_key(folder, shared, patch)
         patch.setenv("PATH", f"{_python_without_pip(folder)}:{os.environ['PATH']}")
         other = _impostor(folder)
         patch.setenv("PIP_FIND_LINKS", str(other.parent))
         profile, signer = target.load(TARGET), signing.signer(None)
         says = link.run(["python3", "-c", "import ensurepip"]).stderr.decode()
         done = provision.setup(link, profile, profile.engines[0], signer, lambda line: None, offline=True)
-        environ = {name: os.environ[name] for name in ("PATH", "XDG_CONFIG_HOME")}
-    return FirstDevice(home, environ, says, other, done)
+        return FirstDevice(home, os.environ["PATH"], says, other, done)
 
 
 def environment(shared: Path) -> Path:
@@ -138,7 +153,7 @@ def _python_without_pip(folder: Path) -> Path:
     library, own = Path(sysconfig.get_paths()["stdlib"]), folder / "python"
     (own / "bin").mkdir(parents=True)
     (own / "lib" / library.name).mkdir(parents=True)
-    shutil.copy2(real, own / "bin" / "python3")
+    copy2(real, own / "bin" / "python3")
     for entry in library.iterdir():
         if entry.name not in ("ensurepip", "site-packages", "__pycache__"):
             (own / "lib" / library.name / entry.name).symlink_to(entry)
@@ -178,6 +193,44 @@ def desk(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Device:
     return local_device("desk", project, tmp_path_factory.getbasetemp())
 
 
+@dataclass(frozen=True)
+class Served:
+    """A device that serves ``second``, and served ``first`` before."""
+
+    device: Device
+    home: Path
+    first: Bundle
+    second: Bundle
+
+
+@cache
+def _served(shared: Path) -> tuple[Path, Bundle, Bundle]:
+    """The home that tests get copies of: it was really pushed to, twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        (shared / "served").mkdir()
+        project = _settle_with_key(shared / "served", shared, patch)
+        device = local_device("desk", project, shared)
+        made = [make_bundle(project / f"bundles/{n}", sequence=n, version=f"1.{n}") for n in (1, 2)]
+        with transports.connect(device.uri) as link:
+            for each in made:
+                push.push(push.open_parcel(each.root), device, link, lambda line: None)
+    return project / "desk", made[0], made[1]
+
+
+@pytest.fixture
+def served(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """A device of the project, a folder of this machine, with two releases of the digits."""
+    device = Device("desk", f"local:{project / 'desk'}", TARGET)
+    fleet.add(project, device)
+    return Served(device, *_copy_of_served(project / "desk", tmp_path_factory.getbasetemp()))
+
+
+def _copy_of_served(home: Path, shared: Path) -> tuple[Path, Bundle, Bundle]:
+    original, first, second = _served(shared)
+    copytree(original, home, symlinks=True, dirs_exist_ok=True)
+    return home, first, second
+
+
 def local_device(name: str, project: Path, shared: Path) -> Device:
     equip(project / name, shared)
     device = Device(name, f"local:{project / name}", TARGET)
@@ -188,19 +241,24 @@ def local_device(name: str, project: Path, shared: Path) -> Device:
 @pytest.fixture
 def pi(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
     """A device of the project, set up, behind a real sshd."""
-    yield from ssh_device("pi", project, tmp_path_factory.getbasetemp())
-
-
-def ssh_device(name: str, project: Path, shared: Path) -> Iterator[Simulated]:
-    state = project / ".edgekit" / "devices"
-    try:
-        device = simulate.start(name, state)
-        assert device.kind == "ssh", device.note
-        equip(device.home, shared)
-        fleet.add(project, Device(name, device.uri, TARGET))
+    with _simulated(project) as device:
+        equip(device.home, tmp_path_factory.getbasetemp())
         yield device
-    finally:
-        simulate.stop(name, state)
+
+
+@pytest.fixture
+def served_pi(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
+    """The same with two releases of the digits."""
+    with _simulated(project) as device:
+        _copy_of_served(device.home, tmp_path_factory.getbasetemp())
+        yield device
+
+
+@contextmanager
+def _simulated(project: Path) -> Iterator[Simulated]:
+    with running("pi", project / ".edgekit" / "devices") as device:
+        fleet.add(project, Device("pi", device.uri, TARGET))
+        yield device
 
 
 def tree(folder: Path) -> dict[str, bytes | str]:
@@ -212,7 +270,7 @@ def tree(folder: Path) -> dict[str, bytes | str]:
     }
 
 
-def until(condition: Any, seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait for something that another process does."""
     end = time.monotonic() + seconds
     while not condition():

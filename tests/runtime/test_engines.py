@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -53,14 +56,14 @@ def quantized(path: str) -> bytes:
     from ai_edge_quantizer import quantizer, recipe
 
     from edgekit import tflite_file
-    from edgekit.passes.quantize_tflite import _quiet
 
     source = tflite_file.with_signature(model_file(path))
     ends = [{"regex": ".*", "operation": end, "algorithm_key": "no_quantize"} for end in ("INPUT", "OUTPUT")]
     interpreter = Interpreter(model_content=source)
     ((key, names),) = interpreter.get_signature_list().items()
     shape = tuple(interpreter.get_input_details()[0]["shape"])
-    with _quiet():
+    with redirect_stderr(io.StringIO()), warnings.catch_warnings():  # it warns of itself and draws progress bars
+        warnings.simplefilter("ignore")
         worker = quantizer.Quantizer(source)
         worker.load_quantization_recipe([*recipe.static_wi8_ai8(), *ends])
         feeds = [{names["inputs"][0]: noise(shape, seed, 255)} for seed in range(4)]

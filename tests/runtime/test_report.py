@@ -312,6 +312,17 @@ for call in range(calls):
 """
 
 
+SLOW_IN_THREADS = """
+import os, threading, time
+write = os.write
+def slowly(handle, data):
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(0.5)
+    return write(handle, data)
+os.write = slowly
+"""
+
+
 class TestProcesses:
     """Real processes that record, and what they leave."""
 
@@ -327,8 +338,7 @@ class TestProcesses:
         assert sum(window.count for window in Spool(tmp_path).windows()) == 4 * 5000
 
     def test_a_process_that_ends_while_a_window_is_being_written_waits_for_it(self, tmp_path: Path) -> None:
-        slow = "import os, time; write = os.write; os.write = lambda *a: (print(flush=True), time.sleep(0.5), write(*a))[2]"
-        process = self.start(tmp_path, 0.05, 300, 0.001, first=slow)
+        process = self.start(tmp_path, 0.05, 300, 0.001, first=SLOW_IN_THREADS)
         process.communicate(timeout=60)
         assert sum(window.count for window in Spool(tmp_path).windows()) == 300
 

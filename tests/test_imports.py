@@ -1,0 +1,74 @@
+"""What is imported when: `--help` is quick, and each heavy library has one home."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = (
+    "numpy",
+    "paramiko",
+    "onnx",
+    "onnxruntime",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
+    "tensorflow",
+    "keras",
+    "PIL",
+    "sqlalchemy",
+    "msgspec",
+    "rich",
+)
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level modules that are there after some code has run, in a process of its own."""
+    show = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def run(words: str) -> str:
+    start = f"import sys; sys.argv = ['edgekit', *{words.split()}]\nfrom edgekit.cli import main"
+    return f"{start}\ntry: main()\nexcept SystemExit: pass"
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "-h", ""])
+def test_help_loads_nothing_heavy(words: str) -> None:
+    assert loaded(run(words)) & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("words", ["build --help", "bundle show --help", "init --help"])
+def test_help_of_a_command_loads_no_engine_and_no_framework(words: str) -> None:
+    allowed = {"numpy", "PIL", "msgspec", "onnx", "rich"}
+    assert loaded(run(words)) & (set(HEAVY) - allowed) == set()
+
+
+def test_the_runtime_loads_the_standard_library_only() -> None:
+    assert loaded("import edgekit_runtime") & {*HEAVY, "edgekit", "click"} == set()
+
+
+def test_transports_need_no_paramiko_until_there_is_a_device_behind_ssh() -> None:
+    assert "paramiko" not in loaded("import edgekit.transports")
+    hidden = "import sys; sys.modules['paramiko'] = None; from edgekit import transports; transports"
+    assert "edgekit" in loaded(f"{hidden}.connect('local:/tmp')")
+
+
+def test_reading_and_building_an_onnx_model_needs_no_framework_of_training() -> None:
+    code = "import edgekit.build, edgekit.bundle, edgekit.workshop; from edgekit.passes import all_passes; all_passes()"
+    assert loaded(code) & {"tensorflow", "keras", "tf_keras", "torch", "paramiko", "click", "sqlalchemy"} == set()
+
+
+def test_the_contracts_between_the_layers_hold() -> None:
+    command = shutil.which("lint-imports", path=sysconfig.get_path("scripts"))
+    if command is None:
+        pytest.skip("needs import-linter")
+    done = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert " 0 broken" in done.stdout
