@@ -20,8 +20,9 @@ from onnx import helper
 from edgekit import cli
 from edgekit_runtime.bundle import open_layout
 from edgekit_runtime.session import load
+from tests.lab.bundles import make_bundle
 from tests.lab.models import DIGITS, dense, onnx_model, tensorflow
-from tests.lab.project import EDGEKIT, Ran, edgekit, make_bundle, project, tree
+from tests.lab.project import EDGEKIT, Ran, edgekit, project, tree
 
 __all__ = ["project"]  # a fixture
 
@@ -57,12 +58,14 @@ def here(project: Path) -> Path:
 def run(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command in this process, which is quicker than one of its own; it has to end with that status."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+    on_interrupt = signal.getsignal(signal.SIGINT)
 
     def call(*words: str | Path, status: int = 0) -> Ran:
         monkeypatch.setattr(sys, "argv", ["edgekit", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()
+        signal.signal(signal.SIGINT, on_interrupt)
         out, err = capsys.readouterr()
         assert (ended.value.code or 0) == status, f"{ended.value.code}\n{out}\n{err}"
         return Ran(status, out, err)
@@ -553,45 +556,12 @@ class TestBundleShow:
         assert line == f"edgekit: {name}: not a bundle (no index.json) — 'edgekit build' makes one"
 
 
-class TestHelp:
-    def test_the_list_of_commands_is_what_each_says_of_itself(self) -> None:
-        import click
-
-        for name, (_, text) in cli.COMMANDS.items():
-            command = cli.cli.get_command(click.Context(cli.cli), name)
-            assert command is not None
-            assert command.get_short_help_str(limit=200) == text
-
-    def test_every_command_has_an_example(self) -> None:
-        import click
-
-        def leaves(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
-            if not isinstance(command, click.Group):
-                return [(path, command)]
-            context = click.Context(command)
-            found = []
-            for name in command.list_commands(context):
-                inner = command.get_command(context, name)
-                assert inner
-                found += leaves(inner, f"{path} {name}")
-            return found
-
-        commands = leaves(cli.cli, "edgekit")
-        assert len(commands) > 10
-        for path, command in commands:
-            assert command.help
-            example = command.help.partition("Example")[2]
-            assert f"{path}" in example, f"{path} --help shows no example"
-
-    def test_an_unknown_command_is_one_line_and_status_2(self, run: Command) -> None:
-        assert run("biuld", status=2).line.startswith("edgekit: No such command 'biuld'.")
-
-    def test_init_writes_what_build_then_reads(self, project: Path, run: Command, here: Path) -> None:
-        (here / "edgekit.toml").unlink()
-        assert run("init", "--json").document["written"] == ["edgekit.toml", "fleet.toml"]
-        words = ["--target", "pi", "--calibration", "calibration.npz", "--evaluation", "evaluation.npz"]
-        run("build", "digits.onnx", *words, "--precision", "float32")
-        assert "here already" in run("init", status=2).line
+def test_init_writes_what_build_then_reads(run: Command, here: Path) -> None:
+    (here / "edgekit.toml").unlink()
+    assert run("init", "--json").document["written"] == ["edgekit.toml", "fleet.toml"]
+    words = ["--target", "pi", "--calibration", "calibration.npz", "--evaluation", "evaluation.npz"]
+    run("build", "digits.onnx", *words, "--precision", "float32")
+    assert "here already" in run("init", status=2).line
 
 
 def test_a_disk_that_fails_is_one_line_and_no_mistake_of_edgekit(run: Command, here: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,9 +15,14 @@ from tests.lab.project import project
 from tests.lab.sshd import new_key
 
 __all__ = ["project"]  # a fixture
-pytestmark = pytest.mark.usefixtures("project")
 
 DIGEST = f"sha256:{'a' * 64}"
+
+
+@pytest.fixture(autouse=True)
+def no_key(project: Path) -> None:
+    """The project of other tests has a key already."""
+    shutil.rmtree(default_key().parent)
 
 
 def trusted(folder: Path, key: Signer) -> Path:
