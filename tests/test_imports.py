@@ -1,4 +1,4 @@
-"""What is imported when: `--help` is quick, and each heavy library has one home."""
+"""What is imported when, and what is packed: each heavy library has one home."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,18 @@ def test_the_contracts_between_the_layers_hold() -> None:
     done = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert " 0 broken" in done.stdout
+
+
+def test_every_file_that_is_no_python_is_packed() -> None:
+    """A wheel has what the package data names, an editable installation the whole folder."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {name: ROOT / settings["package-dir"].get(name, name.replace(".", "/")) for name in settings["packages"]}
+    packed = {
+        path
+        for name, folder in folders.items()
+        for pattern in [*settings["package-data"]["*"], *settings["package-data"].get(name, [])]
+        for path in folder.glob(pattern)
+    }
+    there = {path for path in (ROOT / "edgekit").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert there
+    assert there <= packed

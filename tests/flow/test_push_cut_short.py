@@ -115,13 +115,6 @@ class TestControlC:
         assert lab.serves()
         lab.push(lab.bundle())
 
-    @pytest.mark.slow
-    def test_at_very_many_moments(self, lab: Lab) -> None:
-        for step in range(60):
-            self.interrupted(lab, "sending image", step * 0.02)
-            assert lab.serves()
-            lab.push(lab.bundle())
-
 
 def sessions(device: Simulated) -> list[int]:
     """The processes that the device's sshd has started for its connections, and theirs."""
