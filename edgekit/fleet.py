@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
 from edgekit import plugins
 from edgekit.config import decode, nearest, read_toml
@@ -97,12 +98,13 @@ def add(folder: Path, device: Device, *, replace: bool = False) -> None:
     known = [each.name for each in load(folder)]
     if device.name in known and not replace:
         raise ConfigError(f"fleet.toml has a device {device.name!r} already", "choose another name, or edit the file")
-    entry = _entry(device)
+    text, entry = _read(path), _entry(device)
+    ways = [lambda: _edited(text, device.name, entry)]
     if device.name in known:
-        entry = {**_devices(_read(path))[device.name], "uri": device.uri, "target": device.target}
-    text = _read(path)
-    ways = [] if device.name in known else [_appended(text, device.name, entry)]
-    _write(path, [*ways, _edited(text, device.name, entry)], {**_devices(text), device.name: entry})
+        entry = {**_devices(text)[device.name], "uri": device.uri, "target": device.target}
+    else:
+        ways.insert(0, lambda: _appended(text, device.name, entry))
+    _write(path, ways, {**_devices(text), device.name: entry})
 
 
 def remove(folder: Path, name: str) -> None:
@@ -110,13 +112,14 @@ def remove(folder: Path, name: str) -> None:
     if name in [device.name for device in load(folder)]:
         text = _read(folder / FILE)
         left = {key: entry for key, entry in _devices(text).items() if key != name}
-        _write(folder / FILE, [_cut(text, name), _edited(text, name, None)], left)
+        _write(folder / FILE, [lambda: _cut(text, name), lambda: _edited(text, name, None)], left)
 
 
-def _write(path: Path, ways: Sequence[str], devices: dict[str, Any]) -> None:
+def _write(path: Path, ways: Sequence[Callable[[], str]], devices: dict[str, Any]) -> None:
     """The first of the texts that says what it should. (tomlkit loses entries whose keys are written with dots.)"""
-    for text in ways:
-        with suppress(tomllib.TOMLDecodeError):
+    for way in ways:
+        with suppress(tomllib.TOMLDecodeError, TOMLKitError):
+            text = way()
             if _devices(text) == devices:
                 durable.write(path, text.encode())
                 return

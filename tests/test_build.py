@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -44,6 +43,7 @@ from tests.lab.models import (
     Task,
     dense,
     digits_order,
+    in_keras,
     onnx_model,
     samples,
     shared,
@@ -339,7 +339,7 @@ class TestChoice:
             "import keras, sys\nfrom keras import layers\nx = keras.Input((None, None, 3), name='image')\n"
             "y = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 5)(x))\nkeras.Model(x, y).save(sys.argv[1])"
         )
-        subprocess.run([sys.executable, "-c", make, tmp_path / "m.keras"], check=True, capture_output=True)
+        in_keras(make, tmp_path / "m.keras").check_returncode()
         data = samples(tmp_path / "d.npz", image=(16, 16, 3))
         outcome = built(tmp_path / "m.keras", Order("app", "", data, data, tmp_path, 1, Budget(None, None)))
         assert [each.name for each in outcome.measured] == ["onnx-float32", "onnx-int8"]

@@ -146,6 +146,14 @@ class TestWriting:
         assert [(each.name, each.uri) for each in fleet.load(tmp_path)] == [("b", "y:"), ("c", "local:/c")]
         assert comments(text(tmp_path)) == comments(content)
 
+    @pytest.mark.parametrize("wrong", ["devices.a = [", "[devices.a]\nuri = 'x:'\n"], ids=["no TOML", "another text"])
+    def test_a_text_that_does_not_say_what_it_should_is_never_written(self, tmp_path: Path, wrong: str) -> None:
+        text(tmp_path, COMMENTED)
+        with pytest.raises(ConfigError, match="written in a way that edgekit cannot change") as caught:
+            fleet._write(tmp_path / "fleet.toml", [lambda: wrong], {"a": {"uri": "y:"}})
+        assert caught.value.hint == "edit it by hand"
+        assert text(tmp_path) == COMMENTED
+
     def test_who_is_not_there_is_not_removed(self, tmp_path: Path) -> None:
         fleet.remove(tmp_path, "desk")
         assert not (tmp_path / "fleet.toml").exists()

@@ -18,7 +18,7 @@ import pytest
 
 from edgekit.errors import ExtraNotInstalled, UnsupportedFormat
 from edgekit.model import Format, open_model
-from tests.lab.models import IMAGENET_H5, RESNET8_H5, RESNET8_KERAS, VWW_H5, shared, tensorflow
+from tests.lab.models import IMAGENET_H5, RESNET8_H5, RESNET8_KERAS, VWW_H5, in_keras, shared, tensorflow
 
 Config = dict[str, Any]
 
@@ -192,7 +192,7 @@ def test_the_payloads_would_run_and_edgekit_does_not_run_them(tmp_path: Path, ki
         "model = tf_keras.models.load_model(sys.argv[1], compile=False)\n"
         "model(numpy.zeros([1 if size is None else size for size in model.input_shape], 'float32'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", load, path], capture_output=True, text=True, check=False)
+    done = in_keras(load, path)
     assert ran.exists(), done.stderr
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from edgekit.errors import ConversionError, EngineError
 from edgekit.model import Format, Model, open_model
 from edgekit.order import Order
 from edgekit.passes import convert_keras
-from tests.lab.models import context, outputs_of, tensorflow
+from tests.lab.models import context, in_keras, outputs_of, tensorflow
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +57,7 @@ tf_keras.Model(image, tf_keras.layers.Dense(3, name="head/scores")(tf.nn.relu(fl
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of Keras models, made by Keras in a process of its own."""
     folder = tmp_path_factory.mktemp("keras models")
-    done = subprocess.run([sys.executable, "-c", MAKE, folder], capture_output=True, text=True, check=False)
+    done = in_keras(MAKE, folder)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -43,6 +47,13 @@ def tensorflow(test: Any) -> Any:
     missing = [name for name in ("tensorflow", "keras", "tf_keras", "tf2onnx", "h5py") if find_spec(name) is None]
     skip = pytest.mark.skipif(bool(missing), reason=f"needs the extra [tensorflow]: no {', '.join(missing)}")
     return pytest.mark.tensorflow(skip(test))
+
+
+def in_keras(code: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run code that uses Keras, in a process of its own, which would otherwise leave ``~/.keras`` in a home."""
+    with tempfile.TemporaryDirectory() as home:
+        command, env = [sys.executable, "-c", code, *map(str, words)], {**os.environ, "KERAS_HOME": home}
+        return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 
 
 @dataclass(frozen=True)
