@@ -170,15 +170,16 @@ def _command(argv: Sequence[str]) -> bytes:
     if not argv or "\0" in line:
         raise ConfigError("a command for a device needs a program, and no argument may hold NUL")
     try:
-        # `exit $?` keeps the inner shell from being replaced by the program: it turns a signal into a status.
-        return shlex.join(["sh", "-c", f"{line}; exit $?"]).encode(errors="surrogateescape")
+        # The shell stays, and turns a signal into a status. It reads what the program did not: if the device closed
+        # the channel first, our end of input could follow paramiko's answer to that, and sshd would cut the connection.
+        return shlex.join(["sh", "-c", f"{line}; s=$?; cat >/dev/null; exit $s"]).encode(errors="surrogateescape")
     except UnicodeEncodeError as error:
         raise ConfigError(f"an argument for {argv[0]} is no text: {error}") from error
 
 
 def _start(channel: paramiko.Channel, command: bytes, stdin: bytes) -> bytes:
     channel.exec_command(command)
-    with suppress(OSError):  # the program need not read it all
+    with suppress(OSError):  # the connection may end; `run` then says so
         for start in range(0, len(stdin), CHUNK):
             channel.sendall(stdin[start : start + CHUNK])
         channel.shutdown_write()
