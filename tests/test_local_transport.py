@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -123,13 +124,19 @@ class TestRun:
 
 @pytest.fixture
 def interrupting() -> Iterator[None]:
+    with interruption(0.4):
+        yield
+
+
+@contextmanager
+def interruption(after_s: float) -> Iterator[None]:
     """Ctrl-C in the test's thread, in a moment. (Another signal than SIGALRM, which is the test runner's.)"""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGUSR1, interrupt)
-    timer = threading.Timer(0.4, os.kill, [os.getpid(), signal.SIGUSR1])
+    timer = threading.Timer(after_s, os.kill, [os.getpid(), signal.SIGUSR1])
     timer.start()
     yield
     timer.join()
@@ -183,6 +190,16 @@ class TestFiles:
         assert (tmp_path / "there").stat().st_size < 4 * MIB
         link.put(tmp_path / "source", str(tmp_path / "there"))
         assert (tmp_path / "there").read_bytes() == (tmp_path / "source").read_bytes()
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file between open() and with
+    def test_ctrl_c_at_any_moment_leaves_a_connection_that_works(self, link: Transport, tmp_path: Path) -> None:
+        """Within a packet too, which an interrupted thread would leave half sent."""
+        (tmp_path / "source").write_bytes(os.urandom(8 * MIB))
+        for moment in range(1, 31):
+            with interruption(moment * 0.006), pytest.raises(KeyboardInterrupt):
+                while True:
+                    link.put(tmp_path / "source", str(tmp_path / "there"))
+            assert link.run(["echo", "on"], timeout_s=10).stdout == b"on\n"
 
     def test_full_disk(self, link: Transport, tmp_path: Path, small_disk: Path) -> None:
         (tmp_path / "source").write_bytes(os.urandom(2 * MIB))

@@ -7,20 +7,22 @@ POSIX shell and SFTP. Errors of paramiko and of sockets end here.
 
 from __future__ import annotations
 
+import os
 import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import paramiko
 
 from edgekit.errors import ConfigError, ConnectError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Options, Transport
+from edgekit.transports.aside import aside
 from edgekit.transports.ssh_open import STALL_S, open_route
 
 CHUNK = 1 << 17
@@ -57,8 +59,8 @@ class SSH:
         command = _command(argv)
         until = monotonic() + timeout_s
         with self._reporting(f"running {argv[0]}"):
-            channel = self._channel(timeout_s)
-            with ThreadPoolExecutor(3) as pool, closing(channel):  # closing comes first, and ends the three
+            channel = aside(lambda: self._channel(timeout_s))
+            with ThreadPoolExecutor(3) as pool, _closing(channel):  # closing comes first, and ends the three
                 jobs = [
                     pool.submit(_start, channel, command, stdin),
                     *(pool.submit(_drain, read) for read in (channel.recv, channel.recv_stderr)),
@@ -75,26 +77,13 @@ class SSH:
         """Copy a file to the device. Raises: TransportError (no space, no permission, …) that names the file."""
         full = f"no space left, perhaps: df -h {shlex.quote(str(PurePosixPath(destination).parent))}"
         with self._reporting(f"writing {destination}", full), source.open("rb") as local, self._files() as sftp:
-            left = source.stat().st_size
-            remote = sftp.open(destination, "wb")  # no `with`: after an error its end would wait for an answer
-            while chunk := local.read(CHUNK):
-                left -= len(chunk)
-                remote.set_pipelined(left > 0)  # the last write waits for the answers to all: a full disk is heard of
-                remote.write(chunk)
-                sent(len(chunk))
-            remote.close()
-            if left:
+            if aside(lambda: _send(local, sftp, destination, sent)):
                 raise TransportError(f"{self._label}: {source} changed while it was sent")
 
     def get(self, source: str, destination: Path) -> None:
         """Copy a file from the device. Raises: TransportError (no such file, …) that names the file."""
         with self._reporting(f"reading {source}"), destination.open("wb") as local, self._files() as sftp:
-            remote = sftp.open(source, "rb")
-            size = remote.stat().st_size or 0
-            for start in range(0, size, BLOCK):  # block by block: memory stays bounded, and so do requests in flight
-                local.writelines(remote.readv([(start, min(BLOCK, size - start))]))
-            remote.close()
-            if local.tell() != size:
+            if aside(lambda: _fetch(sftp, source, local)):
                 raise TransportError(f"{self._label}: {source} changed while it was read")
 
     def close(self) -> None:
@@ -120,11 +109,11 @@ class SSH:
     def _files(self) -> Iterator[paramiko.SFTPClient]:
         """The SFTP session, for one transfer at a time; a transfer that failed leaves answers unread, so it ends it."""
         with self._lock:
-            sftp, self._sftp = self._sftp or self._open_sftp(), None
+            sftp, self._sftp = self._sftp or aside(self._open_sftp), None
             try:
                 yield sftp
             except BaseException:
-                sftp.close()
+                aside(sftp.close)
                 raise
             self._sftp = sftp
 
@@ -175,6 +164,37 @@ def _command(argv: Sequence[str]) -> bytes:
         return shlex.join(["sh", "-c", f"{line}; s=$?; cat >/dev/null; exit $s"]).encode(errors="surrogateescape")
     except UnicodeEncodeError as error:
         raise ConfigError(f"an argument for {argv[0]} is no text: {error}") from error
+
+
+@contextmanager
+def _closing(channel: paramiko.Channel) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        aside(channel.close)
+
+
+def _send(local: BinaryIO, sftp: paramiko.SFTPClient, destination: str, sent: Callable[[int], None]) -> int:
+    """Copy an open file to the device; how many bytes fewer came than there had been."""
+    left = os.fstat(local.fileno()).st_size
+    remote = sftp.open(destination, "wb")  # no `with`: after an error its end would wait for an answer
+    while chunk := local.read(CHUNK):
+        left -= len(chunk)
+        remote.set_pipelined(left > 0)  # the last write waits for the answers to all: a full disk is heard of
+        remote.write(chunk)
+        sent(len(chunk))
+    remote.close()
+    return left
+
+
+def _fetch(sftp: paramiko.SFTPClient, source: str, local: BinaryIO) -> int:
+    """Copy a file from the device into an open one; how many bytes fewer came than there had been."""
+    remote = sftp.open(source, "rb")
+    size = remote.stat().st_size or 0
+    for start in range(0, size, BLOCK):  # block by block: memory stays bounded, and so do requests in flight
+        local.writelines(remote.readv([(start, min(BLOCK, size - start))]))
+    remote.close()
+    return size - local.tell()
 
 
 def _start(channel: paramiko.Channel, command: bytes, stdin: bytes) -> bytes:
