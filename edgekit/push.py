@@ -68,7 +68,7 @@ def _about(folder: Path) -> Iterator[None]:
     try:
         yield
     except BundleError as error:
-        if str(folder) not in error.message:
+        if not error.message.startswith(str(folder)):
             error.message = f"{folder}: {error.message}"
         if isinstance(error, DigestMismatch):
             error.hint = "this copy of it is damaged: build it again"

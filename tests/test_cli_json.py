@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from edgekit import errors, fleet
 from edgekit.cli import COMMANDS
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
-from tests.lab.bundles import DIGITS, TARGET, flip, make_bundle, of_another_model, part_of
+from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, of_another_model, part_of
+from tests.lab.islands import around
 from tests.lab.project import Served, desk, document, edgekit, project, served
 from tests.lab.sshd import needs_sshd
 
@@ -143,6 +144,15 @@ class TestPage:
         assert (no["bundle"], no["digest"], no["verdict"]["ok"]) == (None, None, False)
         page.check("edgekit build", {key: no[key] for key in ("schema_version", "builds")})
         page.check("edgekit bundle show", document("bundle", "show", "bundles/digits-raspberry-pi-5"))
+
+    def test_bundles(self, page: Page, project: Path) -> None:
+        layers = [{"name": "a", "precision": "int8", "sqnr_db": 30.5, "reason": "b"}]
+        make_bundle(project / "one", provenance={"layers": layers})
+        make_bundle(project / "foreign", verdict={}, arch="riscv64")
+        make_bundle(project / "island", replace(contents(), model=around(project / "island.onnx", "Erf")))
+        page.check("edgekit bundle explain", document("bundle", "explain", "one"))
+        page.check("edgekit bundle show", document("bundle", "show", "island"))
+        page.check("edgekit bundle diff", document("bundle", "diff", "one", "foreign"))
 
     def test_a_build_without_labels(self, page: Page, project: Path) -> None:
         words = ["build", str(DIGITS / "digits.onnx"), "--target", TARGET, *SAMPLES[:3], SAMPLES[1]]
