@@ -12,8 +12,6 @@ import hashlib
 import operator
 import sys
 import traceback
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from edgekit import npz
 from edgekit.errors import ConfigError, DataError, EdgekitError, InvalidInput
 from edgekit.model import digest_of
 from edgekit_runtime.interface import Interface
@@ -32,8 +31,6 @@ from edgekit_runtime.tensors import fits
 Array = NDArray[Any]
 Raw = tuple[dict[str, Array], int | None]
 
-ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error)
-"""Damaged, of an unknown compression, encrypted, damaged within."""
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 SPLITS = {
     "calibration": frozenset({"calib", "calibration", "train", "training"}),
@@ -115,25 +112,20 @@ class NpzSource:
     digest: str
 
     def raw(self, role: str) -> Iterator[Raw]:
-        arrays = self._arrays()
-        labels = arrays.pop("labels", None)
-        if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        found = npz.headers(self.path)
+        labels = found.get("labels")
+        if labels is not None and (len(labels.shape) != 1 or labels.dtype.kind not in "iu"):
             raise DataError(
                 f"{self.path}: labels are {labels.dtype.name} {list(labels.shape)}",
                 "write one integer a sample, the number of its class",
             )
-        sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-        if len({*sizes.values(), *([] if labels is None or not sizes else [len(labels)])}) > 1:
+        if found.keys() <= {"labels"}:
+            return
+        if len({header.rows for header in found.values()}) > 1:
             raise DataError(f"{self.path}: its arrays have different numbers of samples", "one row a sample in each")
-        for index in range(min(sizes.values(), default=0)):
-            yield {n: a[index] for n, a in arrays.items()}, None if labels is None else int(labels[index])
-
-    def _arrays(self) -> dict[str, Array]:
-        try:
-            with zipfile.ZipFile(self.path), np.load(self.path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, AttributeError, MemoryError, *ZIP_ERRORS) as error:
-            raise DataError(f"{self.path}: cannot be read as .npz: {error}", "write it with numpy.savez") from error
+        for row in npz.rows(self.path):
+            label = row.pop("labels", None)
+            yield row, None if label is None else int(label)
 
 
 @dataclass(frozen=True)
@@ -190,7 +182,7 @@ def open_source(source: str, role: str, base: Path) -> Source:
     if path.suffix == ".npz" and path.is_file():
         return NpzSource(path, digest_of(path))
     if path.is_dir():
-        return FolderSource(path, _digest_of_names(path))
+        return FolderSource(path, _digest_of_folder(path))
     if ":" in source and "/" not in source:
         return FunctionSource(_function(source, base), source)
     trouble = f"not {role} data that edgekit reads" if path.exists() else f"no such {role} data"
@@ -253,7 +245,9 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
 
 
-def _digest_of_names(folder: Path) -> str:
-    """A digest of the names and sizes of a folder's files: enough to notice another data set."""
-    names = sorted(f"{path.relative_to(folder)}:{path.stat().st_size}" for path in folder.rglob("*") if path.is_file())
-    return f"sha256:{hashlib.sha256(chr(10).join(names).encode()).hexdigest()}"
+def _digest_of_folder(folder: Path) -> str:
+    """A digest of the names and the contents of a folder's files."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole.update(f"{path.relative_to(folder)}:{digest_of(path)}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
