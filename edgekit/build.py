@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,16 +11,21 @@ from pathlib import Path
 
 from edgekit import guard, pack, recipe
 from edgekit.bundle import Contents
-from edgekit.errors import ConversionError, EdgekitError, EngineError
-from edgekit.guard import Measured, Tally, Verdict
+from edgekit.guard import Verdict
+from edgekit.lineup import Lineup
+from edgekit.measure import Measured
 from edgekit.model import Model
 from edgekit.order import Order
+from edgekit.pack import Findings
 from edgekit.passes import all_passes
+from edgekit.quantization import Precision
 from edgekit.recipe import Recipe
 from edgekit.target import Target
-from edgekit.workshop import Candidate, Workshop
-from edgekit_runtime.interface import Interface
-from edgekit_runtime.session import Session
+from edgekit.workshop import Workshop
+
+FIRST = (Precision.FLOAT32, Precision.INT8)
+"""What every build tries; the rest is tried where int8 does not ship, or where it was asked for."""
+BLAMED = 3
 
 
 @dataclass(frozen=True)
@@ -40,71 +44,62 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
     Raises: ModelError for a model of which no candidate can be made, DataError, ConfigError, EngineError.
     """
     order.check_data()
-    recipes = recipe.plan(source, target, order.precisions or target.precisions, all_passes())
+    wanted = order.precisions or target.precisions
+    recipes = recipe.plan(source, target, wanted, all_passes())
+    first = [each for each in recipes if order.precisions or each.precision in FIRST]
     with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder, ExitStack() as stack:
         workshop = Workshop(target, order, Path(folder))
-        made, sessions, failed = _made(source, recipes, workshop, stack, tell)
-        samples = order.dataset("evaluation", sessions[0].interface)
-        tell(f"{target.name}: measuring")
-        tallies = guard.measure(sessions, samples)
-        measured = [_measured(*parts) for parts in zip(made, sessions, tallies, strict=True)]
-        precisions = order.precisions or _within(target.precisions, made)
-        chosen, verdict = guard.choose(measured, order.budget, precisions, platform.machine() == target.arch)
-        verdict = replace(verdict, reasons=(*failed, *verdict.reasons))
+        lineup = Lineup(source, workshop, stack, tell)
+        lineup.add([each for each in first if each.precision is not Precision.MIXED])
+        scrutiny = lineup.scrutiny()
+        measured = lineup.measured()
+        chosen, verdict = _choose(lineup, measured, target, order)
+        more = [each for each in recipes if _repairs(each, measured, order)]
+        if more and (chosen is None or not measured[chosen].precision.startswith("int8")):
+            lineup.add(more)
+            measured = lineup.measured()
+            chosen, verdict = _choose(lineup, measured, target, order)
+        layers = [] if chosen is None else lineup.explained(chosen)
+        verdict = replace(verdict, notes=(*verdict.notes, *scrutiny.notes, *workshop.unsettled()))
         if chosen is None:
             return Outcome(target, tuple(measured), verdict, None)
         measured[chosen] = replace(measured[chosen], chosen=True)
-        vectors = pack.vectors(sessions[0], sessions[chosen], samples, tallies[0].samples)
-        contents = pack.contents(source, made[chosen], target, order, vectors, measured, verdict)
+        sessions, samples = lineup.sessions, lineup.samples()
+        vectors = pack.vectors(sessions[0], sessions[chosen], samples, measured[0].samples)
+        findings = Findings(measured, verdict, layers, scrutiny.manifests)
+        contents = pack.contents(source, lineup.candidates[chosen], order, vectors, findings)
     return Outcome(target, tuple(measured), verdict, contents)
 
 
-def _made(
-    source: Model, recipes: Sequence[Recipe], workshop: Workshop, stack: ExitStack, tell: Callable[[str], None]
-) -> tuple[list[Candidate], list[Session], list[str]]:
-    """The candidates that could be made, sessions of them, and why others could not.
-
-    Without a float candidate of a format there is no other of that format. Raises: the first error when none was made.
-    """
-    made, sessions, failed = list[Candidate](), list[Session](), dict[Recipe, EdgekitError]()
-    for each in recipes:
-        if any(other.format is each.format and other.precision == recipe.FLOAT for other in failed):
-            continue
-        tell(f"{workshop.target.name}: making {each.name}")
-        try:
-            candidate = workshop.make(source, each)
-            sessions.append(stack.enter_context(_session(candidate, workshop.target, workshop.order)))
-            made.append(candidate)
-        except (ConversionError, EngineError) as error:
-            failed[each] = error
-    if not made:
-        raise next(iter(failed.values()))
-    return made, sessions, [f"{each.name}: {error.message}" for each, error in failed.items()]
+def _repairs(each: Recipe, measured: Sequence[Measured], order: Order) -> bool:
+    """Whether a candidate that was not made yet may help: mixed precision where int8 breaks the budget, for one."""
+    if each.name in [one.name for one in measured]:
+        return False
+    if each.precision is not Precision.MIXED:
+        return not order.precisions
+    whole = [one for one in measured if one.format == each.format.value and one.precision == Precision.INT8.value]
+    return any(guard.judge(one, measured[0], order.budget, comparable_host=False) for one in whole)
 
 
-def _within(precisions: Sequence[str], made: Sequence[Candidate]) -> tuple[str, ...]:
+def _choose(lineup: Lineup, measured: Sequence[Measured], target: Target, order: Order) -> tuple[int | None, Verdict]:
+    precisions = [each.value for each in order.precisions or _within(target.precisions, measured)]
+    same = order.clock is not None or platform.machine() == target.arch
+    chosen, verdict = guard.choose(measured, order.budget, precisions, same)
+    clock = [f"latency was measured on {order.clock.device}"] if order.clock else []
+    notes = (*verdict.notes, *clock, *lineup.mixed_scales())
+    return chosen, replace(verdict, reasons=(*lineup.failures, *verdict.reasons, *_blame(lineup)), notes=notes)
+
+
+def _within(precisions: Sequence[Precision], measured: Sequence[Measured]) -> tuple[Precision, ...]:
     """The target's precisions as far as there are candidates: what nobody asked for is not missed."""
-    have = {candidate.recipe.precision for candidate in made}
-    return tuple(precision for precision in precisions if precision in have) or tuple(precisions)
+    have = {one.precision for one in measured}
+    return tuple(each for each in precisions if each.value in have) or tuple(precisions)
 
 
-def _session(candidate: Candidate, target: Target, order: Order) -> Session:
-    """As on the device, but with no more threads than this host has cores."""
-    interface = Interface(candidate.model.inputs, candidate.model.outputs, order.preprocess)
-    threads = min(target.threads, os.cpu_count() or 1)
-    return Session(candidate.model.path.read_bytes(), interface, pack.needs(candidate.recipe.engines, threads))
-
-
-def _measured(candidate: Candidate, session: Session, tally: Tally) -> Measured:
-    return Measured(
-        name=candidate.recipe.name,
-        format=candidate.recipe.format.value,
-        engine=session.engine.name,
-        precision=candidate.recipe.precision,
-        size_bytes=candidate.model.size,
-        samples=tally.samples,
-        agreement=tally.agree / tally.samples,
-        accuracy=tally.accuracy,
-        max_abs_error=tally.max_abs_error,
-        latency_ms=tally.latency_ms,
-    )
+def _blame(lineup: Lineup) -> list[str]:
+    """The layers that harm most when they are quantized."""
+    told = []
+    for name, ranking in lineup.sensitivities.items():
+        worst = ", ".join(f"{each.layer} ({each.sqnr_db:.1f} dB)" for each in ranking[:BLAMED])
+        told.append(f"{name}: most noise in the outputs comes from {worst}")
+    return told

@@ -1,64 +1,21 @@
-"""Guard: measures candidates beside the float model, through the code that will serve, and says which may ship.
-
-``measure`` runs; ``judge`` and ``choose`` are pure.
-"""
+"""Guard: which of the measured candidates may ship, and why not the others. Nothing is run here."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgekit.budget import Budget
-from edgekit.dataset import Sample
-from edgekit.errors import DataError, ModelError
-from edgekit.recipe import FLOAT
-from edgekit_runtime.compare import Outputs, max_abs_error, same_answer
-from edgekit_runtime.session import Session
+from edgekit.measure import Measured, Tally
+from edgekit.quantization import Precision
 
-WARM_UP = 5
+FLOAT = Precision.FLOAT32.value
 SLOWER = 1.1
-"""A quantized candidate at more than this multiple of the float latency is not chosen."""
+"""A quantized candidate at more than this multiple of the float latency is not chosen; within it, two are alike."""
 LEAST_MS = 1e-4
 """Latencies are rounded to it."""
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds a call, on this host."""
-
-    p50: float
-    p95: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a candidate showed on the evaluation data; agreement and error are against the baseline.
-
-    ``accuracy`` is None without labels or without class scores. ``max_abs_error`` is in the outputs' own unit, infinite
-    for outputs of another shape or with NaN; JSON has null there.
-    """
-
-    name: str
-    format: str
-    engine: str
-    precision: str
-    size_bytes: int
-    samples: int
-    agreement: float
-    accuracy: float | None
-    max_abs_error: float
-    latency_ms: Latency
-    chosen: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        error = self.max_abs_error if math.isfinite(self.max_abs_error) else None
-        return {**asdict(self), "max_abs_error": error}
 
 
 @dataclass(frozen=True)
@@ -73,98 +30,81 @@ class Verdict:
         return {"ok": self.ok, "reasons": list(self.reasons), "notes": list(self.notes)}
 
 
-@dataclass
-class Tally:
-    """Running sums over the evaluation samples for one candidate."""
+@dataclass(frozen=True)
+class Broken:
+    """A line of the budget that a candidate breaks, in words; ``needed`` is the value at which it would hold."""
 
-    samples: int = 0
-    agree: int = 0
-    labelled: int = 0
-    correct: int = 0
-    max_abs_error: float = 0.0
-    times_ns: list[int] = field(default_factory=list)
-
-    def add(self, sample: Sample, reference: Outputs, outputs: Outputs, elapsed_ns: int) -> None:
-        self.samples += 1
-        self.agree += same_answer(reference, outputs)
-        self.max_abs_error = max(self.max_abs_error, max_abs_error(reference, outputs))
-        self.times_ns.append(elapsed_ns)
-        scores = _scores(outputs)
-        if sample.label is not None and scores is not None:
-            _check_label(self.samples - 1, sample.label, scores.size)
-            self.labelled += 1
-            self.correct += int(scores.argmax()) == sample.label
+    told: str
+    line: str = ""
+    needed: float = math.nan
+    allowed: float = math.nan
 
     @property
-    def accuracy(self) -> float | None:
-        return self.correct / self.labelled if self.labelled else None
-
-    @property
-    def latency_ms(self) -> Latency:
-        times: NDArray[Any] = np.asarray(self.times_ns[WARM_UP:] or self.times_ns) / 1e6
-        p50, p95 = np.percentile(times, [50, 95])
-        return Latency(round(float(p50), 4), round(float(p95), 4))
-
-
-def measure(sessions: Sequence[Session], samples: Iterable[Sample]) -> list[Tally]:
-    """Tallies of all sessions, the first of which is the baseline; they take turns at each sample.
-
-    Nothing is kept of a sample, and what disturbs this machine disturbs all alike.
-    Raises: DataError, EngineError, ModelError when the baseline gives NaN, to which nothing can be compared.
-    """
-    tallies = [Tally() for _ in sessions]
-    for number, sample in enumerate(samples):
-        reference: Outputs = {}
-        for index, (session, tally) in enumerate(zip(sessions, tallies, strict=True)):
-            started = time.perf_counter_ns()
-            outputs = session.predict(sample.inputs)
-            elapsed = time.perf_counter_ns() - started
-            if index == 0:
-                reference = outputs
-                _check_finite(number, reference)
-            tally.add(sample, reference, outputs, elapsed)
-    return tallies
-
-
-def _scores(outputs: Outputs) -> NDArray[Any] | None:
-    """The first output, when it holds the class scores of one sample."""
-    scores = next(iter(outputs.values()))
-    return scores if scores.ndim == 2 and scores.shape[0] == 1 and scores.shape[1] > 1 else None
-
-
-def _check_label(number: int, label: int, classes: int) -> None:
-    if not 0 <= label < classes:
-        raise DataError(
-            f"evaluation data: sample {number}: label {label}, the model has the classes 0 to {classes - 1}",
-            "renumber them",
-        )
-
-
-def _check_finite(number: int, outputs: Outputs) -> None:
-    for name, array in outputs.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelError(
-                f"sample {number}: the float model gives NaN or infinity in {name!r}", "nothing can be compared to that"
-            )
+    def excess(self) -> float:
+        """By what share of the allowed it is broken; infinite where no value would do."""
+        return abs(self.needed - self.allowed) / max(abs(self.allowed), 1e-3) if self.line else math.inf
 
 
 def judge(measured: Measured, baseline: Measured, budget: Budget, comparable_host: bool) -> list[str]:
     """The lines of the budget that a candidate breaks, in words."""
-    broken = []
-    if not math.isfinite(measured.max_abs_error):
-        broken.append("gives NaN, or outputs of another shape than float")
+    return [each.told for each in broken(measured, baseline, budget, comparable_host)]
+
+
+def broken(measured: Measured, baseline: Measured, budget: Budget, comparable_host: bool) -> list[Broken]:
+    """The lines of the budget that a candidate breaks."""
+    found = (
+        [] if math.isfinite(measured.max_abs_error) else [Broken("gives NaN, or outputs of another shape than float")]
+    )
     if measured.accuracy is not None and baseline.accuracy is not None and budget.max_accuracy_drop is not None:
-        drop = baseline.accuracy - measured.accuracy
-        if drop > budget.max_accuracy_drop + 1e-9:
+        drop, allowed = baseline.accuracy - measured.accuracy, budget.max_accuracy_drop
+        if drop > allowed + 1e-9:
             change = f"{baseline.accuracy:.4f} → {measured.accuracy:.4f}"
-            broken.append(f"accuracy drops by {drop:.4f} ({change}), allowed is {budget.max_accuracy_drop:g}")
+            told = f"accuracy drops by {drop:.4f} ({change}), allowed is {allowed:g}"
+            found.append(Broken(told, "max_accuracy_drop", _up(drop), allowed))
     if budget.min_agreement is not None and measured.agreement < budget.min_agreement:
-        broken.append(f"agrees with float on {measured.agreement:.2%}, needed are {budget.min_agreement:.2%}")
-    if budget.max_size_mib is not None and measured.size_bytes > budget.max_size_mib * 2**20:
-        broken.append(f"takes {measured.size_bytes / 2**20:.3f} MiB, allowed are {budget.max_size_mib:g}")
+        told = f"agrees with float on {measured.agreement:.2%}, needed are {budget.min_agreement:.2%}"
+        found.append(Broken(told, "min_agreement", _down(measured.agreement), budget.min_agreement))
+    size = measured.size_bytes / 2**20
+    if budget.max_size_mib is not None and size > budget.max_size_mib:
+        told = f"takes {size:.3f} MiB, allowed are {budget.max_size_mib:g}"
+        found.append(Broken(told, "max_size_mib", _up(size), budget.max_size_mib))
     if budget.max_p95_ms is not None and comparable_host and measured.latency_ms.p95 > budget.max_p95_ms:
-        broken.append(f"p95 is {measured.latency_ms.p95:.3f} ms, allowed are {budget.max_p95_ms:g}")
-    return broken
+        told = f"p95 is {measured.latency_ms.p95:.3f} ms, allowed are {budget.max_p95_ms:g}"
+        found.append(Broken(told, "max_p95_ms", _up(measured.latency_ms.p95), budget.max_p95_ms))
+    return found
+
+
+def _up(value: float) -> float:
+    """Rounded so that it holds: up, to four places."""
+    return math.ceil(value * 1e4 - 1e-6) / 1e4
+
+
+def _down(value: float) -> float:
+    return math.floor(value * 1e4 + 1e-6) / 1e4
+
+
+def nearest(candidates: Sequence[Measured], budget: Budget, precisions: Sequence[str], comparable_host: bool) -> str:
+    """Which candidate comes nearest to a budget that none holds, and which lines it would hold; "" without one."""
+    rated = []
+    for candidate in candidates:
+        lines = broken(candidate, candidates[0], budget, comparable_host)
+        if candidate.precision in precisions and lines and all(each.line for each in lines):
+            rated.append((len(lines), sum(each.excess for each in lines), candidate.name, lines))
+    if not rated:
+        return ""
+    _, _, name, lines = min(rated, key=lambda each: each[:2])
+    return f"nearest is {name}, which would hold {', '.join(f'{each.line}={each.needed:.12g}' for each in lines)}"
+
+
+def hopeless(tally: Tally, baseline: Measured, budget: Budget) -> bool:
+    """Whether a candidate breaks the budget even if it does well on all samples that are yet to come."""
+    least = (budget.min_agreement or 0.0) * baseline.samples
+    if tally.samples - tally.agree > baseline.samples - least + 1e-9:
+        return True
+    if baseline.accuracy is None or budget.max_accuracy_drop is None:
+        return False
+    best = (baseline.samples - tally.labelled + tally.correct) / baseline.samples
+    return baseline.accuracy - best > budget.max_accuracy_drop + 1e-9
 
 
 def choose(
@@ -172,29 +112,34 @@ def choose(
 ) -> tuple[int | None, Verdict]:
     """Which candidate ships (its index), and why not the others; the first one is the baseline.
 
-    The order of ``precisions`` decides, then the latency. Latency counts only where the host has the target's
-    architecture: elsewhere the target's own order of engines decides. A quantized candidate that is slower than float
-    is passed over only where float may ship instead.
+    The fastest does; of those that are about as fast, the smallest, and of these the one that agrees best. Latency
+    counts only where the host has the target's architecture: elsewhere the order of ``precisions`` decides, and then
+    the target's order of engines.
     """
     reasons, notes, holding = _absent(candidates, precisions), _not_judged(candidates, budget, comparable_host), []
     for index, candidate in enumerate(candidates):
-        broken = judge(candidate, candidates[0], budget, comparable_host)
-        slower = _slower(candidate, candidates) if comparable_host and not broken else []
-        if FLOAT in precisions:
-            broken += slower
-        else:
-            notes += [f"{candidate.name}: {each}" for each in slower]
-        reasons += [f"{candidate.name}: {reason}" for reason in broken]
-        if not broken and candidate.precision in precisions:
+        lines = judge(candidate, candidates[0], budget, comparable_host)
+        reasons += [f"{candidate.name}: {line}" for line in lines]
+        if not lines and candidate.precision in precisions:
             holding.append(index)
     if not holding:
-        return None, Verdict(False, tuple(reasons), tuple(notes))
-    best = min(holding, key=lambda i: _rank(i, candidates[i], precisions, comparable_host))
+        hint = nearest(candidates, budget, precisions, comparable_host)
+        return None, Verdict(False, tuple(reasons), (*notes, *([hint] if hint else [])))
+    best = _fittest(holding, candidates) if comparable_host else _foremost(holding, candidates, precisions)
+    for index in holding if comparable_host else []:
+        slower = [f"{candidates[index].name}: {each}" for each in _slower(candidates[index], candidates)]
+        notes, reasons = (notes + slower, reasons) if index == best else (notes, reasons + slower)
     return best, Verdict(True, tuple(reasons), tuple(notes))
 
 
-def _rank(index: int, candidate: Measured, precisions: Sequence[str], comparable_host: bool) -> tuple[int, float]:
-    return precisions.index(candidate.precision), candidate.latency_ms.p50 if comparable_host else index
+def _fittest(holding: Sequence[int], candidates: Sequence[Measured]) -> int:
+    fastest = max(min(candidates[index].latency_ms.p50 for index in holding), LEAST_MS)
+    like = [index for index in holding if candidates[index].latency_ms.p50_low <= fastest * SLOWER]
+    return min(like, key=lambda i: (candidates[i].size_bytes, -candidates[i].agreement, candidates[i].latency_ms.p50))
+
+
+def _foremost(holding: Sequence[int], candidates: Sequence[Measured], precisions: Sequence[str]) -> int:
+    return min(holding, key=lambda index: (precisions.index(candidates[index].precision), index))
 
 
 def _slower(candidate: Measured, candidates: Sequence[Measured]) -> list[str]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model
 from edgekit.passes import Pass
+from edgekit.quantization import Precision, Quantization
 from edgekit.target import EngineChoice, Target
 
-FLOAT = "float32"
+FLOAT = Precision.FLOAT32
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,20 @@ class Recipe:
     """One candidate: its format, what it computes in, the engines that could run it, and the way to it."""
 
     format: Format
-    precision: str
+    quantization: Quantization
     engines: tuple[EngineChoice, ...]
     passes: tuple[Pass, ...]
 
     @property
+    def precision(self) -> Precision:
+        return self.quantization.precision
+
+    @property
     def name(self) -> str:
-        return f"{self.format.value}-{self.precision}"
+        return f"{self.format.value}-{self.precision.value}"
 
 
-def plan(source: Model, target: Target, precisions: Sequence[str], passes: Sequence[Pass]) -> tuple[Recipe, ...]:
+def plan(source: Model, target: Target, precisions: Sequence[Precision], passes: Sequence[Pass]) -> tuple[Recipe, ...]:
     """The recipes for a target, best first; the first is float where the source is, and the measure of the others.
 
     Raises: ConversionError when the target runs no format that this model can be brought into.
@@ -44,23 +49,23 @@ def plan(source: Model, target: Target, precisions: Sequence[str], passes: Seque
 
 
 def _recipes(
-    source: Model, target: Target, form: Format, precisions: Sequence[str], passes: Sequence[Pass]
+    source: Model, target: Target, form: Format, precisions: Sequence[Precision], passes: Sequence[Pass]
 ) -> list[Recipe]:
     engines = tuple(engine for engine in target.engines if engine.format == form.value)
     if source.quantized:
-        return [Recipe(form, "int8", engines, ())] if form is source.format else []
+        return [Recipe(form, Quantization(Precision.INT8), engines, ())] if form is source.format else []
     route = way(source.format, form, passes)
     if route is None:
         return []
-    quantizers = {step.precision: (step,) for step in passes if step.precision and step.accepts is form}
-    known = {FLOAT: (), **quantizers}
+    quantizers = {each: (*step.before, step) for step in passes if step.accepts is form for each in step.precisions}
+    known: dict[Precision, tuple[Pass, ...]] = {FLOAT: (), **quantizers}
     wanted = dict.fromkeys([FLOAT, *precisions])
-    return [Recipe(form, each, engines, (*route, *known[each])) for each in wanted if each in known]
+    return [Recipe(form, Quantization(each), engines, (*route, *known[each])) for each in wanted if each in known]
 
 
 def way(source: Format, goal: Format, passes: Sequence[Pass]) -> tuple[Pass, ...] | None:
     """The fewest conversions from one format to another; None when there is no way."""
-    conversions = [step for step in passes if not step.precision]
+    conversions = [step for step in passes if not step.precisions]
     queue: deque[tuple[Format, tuple[Pass, ...]]] = deque([(source, ())])
     seen = {source}
     while queue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +12,9 @@ import msgspec
 
 from edgekit.config import decode, nearest, read_toml
 from edgekit.errors import ConfigError
+from edgekit.quantization import Precision
+from edgekit_runtime.manifest import EngineNeed
 
-Precision = Literal["int8", "float32"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -65,6 +67,11 @@ class Target(_Table, frozen=True):
     aliases: tuple[str, ...] = ()
     cpu: str = ""
     sources: tuple[Source, ...] = msgspec.field(name="source", default=())
+
+
+def needs(engines: Sequence[EngineChoice], threads: int) -> tuple[EngineNeed, ...]:
+    """A target's engines as a device is asked for them."""
+    return tuple(EngineNeed(each.name, each.version, each.providers, threads) for each in engines)
 
 
 def names() -> list[str]:

@@ -34,8 +34,16 @@ def _model(path: Path, interpreter: Interpreter) -> Model:
         tuple(_spec(path, detail, names) for detail in inputs),
         tuple(_spec(path, detail, names) for detail in outputs),
         digest_of(path),
-        quantized=any(scale for detail in interpreter.get_tensor_details() for scale in detail["quantization"][:1]),
+        quantized=_computes_in_integers(interpreter),
     )
+
+
+def _computes_in_integers(interpreter: Interpreter) -> bool:
+    """Whether what operators give is quantized; weights alone may be, in a model that computes in float."""
+    given = {index for op in interpreter._get_ops_details() for index in op["outputs"]}
+    given |= {detail["index"] for detail in interpreter.get_input_details()}
+    details = interpreter.get_tensor_details()
+    return any(detail["quantization"][0] for detail in details if detail["index"] in given)
 
 
 def _signature_names(path: Path, interpreter: Interpreter) -> dict[int, str]:
@@ -59,17 +67,35 @@ def _spec(path: Path, detail: dict[str, Any], names: dict[int, str]) -> TensorSp
 
 
 def with_signature(model: bytes) -> bytes:
-    """The model with a signature over its inputs and outputs, where it has none; older converters wrote none."""
-    document = schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
-    if document.signatureDefs:
+    """The model as tools ask for it: with a signature over its inputs and outputs, which older converters did not
+    write, and operators under the codes that have been theirs since schema 3a.
+    """
+    document = unpacked(model)
+    old = [code for code in document.operatorCodes if code.builtinCode < code.deprecatedBuiltinCode]
+    if document.signatureDefs and not old:
         return model
-    graph = document.subgraphs[0]
+    for code in old:
+        code.builtinCode = code.deprecatedBuiltinCode
+    if not document.signatureDefs:
+        document.signatureDefs = [_signature(document.subgraphs[0])]
+    return packed(document)
+
+
+def _signature(graph: Any) -> Any:
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = SIGNATURE.encode(), 0
     signature.inputs = [_named(graph, index) for index in graph.inputs]
     signature.outputs = [_named(graph, index) for index in graph.outputs]
-    document.signatureDefs = [signature]
-    builder = flatbuffers.Builder(len(model))
+    return signature
+
+
+def unpacked(model: bytes) -> Any:
+    """The file as objects of its schema, which may be changed."""
+    return schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
+
+
+def packed(document: Any) -> bytes:
+    builder = flatbuffers.Builder(1 << 16)
     builder.Finish(document.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 

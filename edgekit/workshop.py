@@ -1,26 +1,35 @@
-"""Workshop: makes candidates by their recipes; a conversion that several recipes share is done once."""
+"""Workshop: makes candidates by their recipes; what several recipes share is done once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
+from shutil import rmtree
+from typing import Any
 
+import msgspec
+
+from edgekit import activations, calibration, folding
+from edgekit.calibration import Statistics
+from edgekit.candidate import Candidate
+from edgekit.dataset import open_source
 from edgekit.errors import ConfigError
+from edgekit.fidelity import Reference
 from edgekit.model import Model
 from edgekit.order import Order
-from edgekit.passes import Context, fit_onnx
+from edgekit.passes import Context, Pass, fit_onnx, fit_tflite
+from edgekit.quantization import Calibrator, Precision, Quantization
 from edgekit.recipe import Recipe
-from edgekit.target import Target
+from edgekit.stability import Halves
+from edgekit.step_cache import StepCache
+from edgekit.target import Target, needs
 from edgekit_runtime.preprocess import Preprocess
+from edgekit_runtime.session import Session
 from edgekit_runtime.tensors import TensorSpec
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model, and the recipe it was made by."""
-
-    recipe: Recipe
-    model: Model
 
 
 class Workshop:
@@ -28,25 +37,156 @@ class Workshop:
 
     def __init__(self, target: Target, order: Order, folder: Path) -> None:
         self.target, self.order, self._folder = target, order, folder
-        self._done: dict[tuple[str, ...], Model] = {}
+        self._made: dict[tuple[str, ...], Model] = {}
+        self._statistics: dict[str, Statistics] = {}
+        self._halves: dict[str, Halves] = {}
+        self._references: dict[str, Reference] = {}
+        self._count = 0
 
     def make(self, source: Model, recipe: Recipe) -> Candidate:
-        """Raises: ModelError, DataError, ConfigError, EngineError."""
-        steps = [(fit_onnx.NAME, fit_onnx.fit), *((step.name, step.run) for step in recipe.passes)]
-        model, way = source, tuple[str, ...]()
-        for name, run in steps:
-            _check_preprocess(model, self.order.preprocess)
-            way = (*way, name)
-            if way not in self._done:
-                self._done[way] = run(model, self._context(name))
-            model = self._done[way]
-        _check_preprocess(model, self.order.preprocess)
-        return Candidate(recipe, model)
+        """The candidate, by the calibrator that serves it best where the order names none.
 
-    def _context(self, step: str) -> Context:
-        work = self._folder / f"{len(self._done)}-{step}"
-        work.mkdir(exist_ok=True)
-        return Context(work, self.target, lambda i: self.order.dataset("calibration", i), self.order.preprocess)
+        Raises: ModelError, DataError, ConfigError, EngineError.
+        """
+        if not recipe.precision.calibrated or not recipe.passes:
+            return self.variant(source, recipe, recipe.quantization)
+        several = self._calibrators(recipe.precision)
+        tried = [self.variant(source, recipe, Quantization(recipe.precision, each)) for each in several]
+        if len(tried) == 1:
+            return tried[0]
+        reference = self.reference(source, recipe)
+        return max(tried, key=lambda candidate: self.sqnr_db(candidate, reference))
+
+    def variant(self, source: Model, recipe: Recipe, quantization: Quantization) -> Candidate:
+        """The candidate with this quantization. Raises: as ``make``."""
+        recipe = replace(recipe, quantization=quantization)
+        model = self.prepared(source, recipe)
+        quantizers = [step for step in recipe.passes if step.precisions]
+        for step in quantizers:
+            model = self._run(step, model, quantization)
+        _check_preprocess(model, self.order.preprocess)
+        return self._candidate(recipe, model)
+
+    def prepared(self, source: Model, recipe: Recipe) -> Model:
+        """The float model that is quantized in the end, or is the candidate itself."""
+        model, way = source, tuple[str, ...]()
+        for step in (
+            fit_onnx.fit_onnx,
+            fit_tflite.fit_tflite,
+            *(step for step in recipe.passes if not step.precisions),
+        ):
+            _check_preprocess(model, self.order.preprocess)
+            way = (*way, step.name)
+            if way not in self._made:
+                self._made[way] = self._run(step, model, Quantization(Precision.FLOAT32))
+            model = self._made[way]
+        _check_preprocess(model, self.order.preprocess)
+        return model
+
+    @contextmanager
+    def trial(self, source: Model, recipe: Recipe, quantization: Quantization) -> Iterator[Candidate]:
+        """A candidate for a moment; nothing is kept of it. Raises: as ``make``."""
+        recipe = replace(recipe, quantization=quantization)
+        context = self._context("trial", quantization)
+        try:
+            model = recipe.passes[-1].run(self.prepared(source, recipe), context)
+            yield self._candidate(recipe, model)
+        finally:
+            rmtree(context.work, ignore_errors=True)
+
+    def remembered(
+        self, source: Model, recipe: Recipe, parts: Mapping[str, object], find: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What ``find`` finds out about a recipe on the evaluation data, or found in an earlier build."""
+        model = self.prepared(source, recipe)
+        evaluation = open_source(self.order.evaluation, "evaluation", self.order.base).digest
+        if not evaluation.startswith("sha256:"):
+            return find()
+        all_parts = {**self._parts(recipe.passes[-1], model, recipe.quantization), **parts, "evaluation": evaluation}
+        return self._cache(source).document(all_parts, find)
+
+    def session(self, candidate: Candidate) -> Session:
+        """As on the device, but with no more threads than this host has cores. Raises: EngineError."""
+        threads = min(self.target.threads, os.cpu_count() or 1)
+        required = needs(candidate.recipe.engines, threads)
+        return Session(candidate.model.path.read_bytes(), candidate.interface, required)
+
+    def reference(self, source: Model, recipe: Recipe) -> Reference:
+        """What the float model of a recipe gives for calibration samples."""
+        model = self.prepared(source, recipe)
+        if model.digest not in self._references:
+            with self.session(self._candidate(recipe, model)) as session:
+                samples = self.order.dataset("calibration", session.interface)
+                self._references[model.digest] = Reference.of(session, samples)
+        return self._references[model.digest]
+
+    def sqnr_db(self, candidate: Candidate, reference: Reference) -> float:
+        with self.session(candidate) as session:
+            return reference.sqnr_db(session)
+
+    def statistics(self, model: Model) -> Statistics:
+        """What calibration samples show within a float model."""
+        if model.digest not in self._statistics:
+            within, context = activations.of(model), self._context("observe", Quantization(Precision.FLOAT32))
+            halves = self._halves[model.digest] = Halves()
+            samples = halves.watch(within.run(feed) for feed in context.feeds(model))
+            self._statistics[model.digest] = calibration.observe(samples)
+        return self._statistics[model.digest]
+
+    def unsettled(self) -> list[str]:
+        """Where there are too few calibration samples: a line for the model that needs most."""
+        found = max((each.stability for each in self._halves.values()), key=lambda each: each.more, default=None)
+        return [found.line] if found and found.line else []
+
+    def _candidate(self, recipe: Recipe, model: Model) -> Candidate:
+        return Candidate(recipe, model, self.target, folding.left(self.order.preprocess, model.inputs))
+
+    def _run(self, step: Pass, model: Model, quantization: Quantization) -> Model:
+        context = self._context(step.name, quantization)
+        return self._cache(model).model(
+            self._parts(step, model, quantization), context.work, partial(step.run, model, context)
+        )
+
+    def _cache(self, model: Model) -> StepCache:
+        """None where a digest does not stand for the content: Python code."""
+        known = self._data.startswith("sha256:") and not model.factory
+        return StepCache(self.order.cache) if known else StepCache()
+
+    @cached_property
+    def _data(self) -> str:
+        return open_source(self.order.calibration, "calibration", self.order.base).digest
+
+    def _parts(self, step: Pass, model: Model, quantization: Quantization) -> dict[str, object]:
+        """All that a step's result depends on."""
+        return {
+            "step": step.name,
+            "model": [model.digest, *(spec.as_dict() for spec in (*model.inputs, *model.outputs)), *model.lineage],
+            "onnx": msgspec.structs.asdict(self.target.onnx),
+            "calibration": self._data,
+            "preprocess": {name: each.as_dict() for name, each in self.order.preprocess.items()},
+            "precision": quantization.precision.value,
+            "calibrator": quantization.calibrator.value,
+            "float_layers": sorted(quantization.float_layers),
+        }
+
+    def _calibrators(self, precision: Precision) -> Sequence[Calibrator]:
+        if precision is Precision.INT16X8:
+            return [Calibrator.MINMAX]
+        return self.order.calibrators or list(Calibrator)
+
+    def _context(self, step: str, quantization: Quantization) -> Context:
+        self._count += 1
+        work = self._folder / f"{self._count}-{step}"
+        work.mkdir()
+        order = self.order
+        return Context(
+            work,
+            self.target,
+            lambda interface: order.dataset("calibration", interface),
+            order.preprocess,
+            self.statistics,
+            quantization,
+        )
 
 
 def _check_preprocess(model: Model, preprocess: dict[str, Preprocess]) -> None:

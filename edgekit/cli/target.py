@@ -30,7 +30,13 @@ def list_(as_json: bool) -> None:
         print_json({"targets": [_document(each) for each in found]})
         return
     rows = [
-        (t.name, ", ".join(t.aliases), t.arch, " ".join(e.name for e in t.engines), " ".join(t.precisions))
+        (
+            t.name,
+            ", ".join(t.aliases),
+            t.arch,
+            " ".join(e.name for e in t.engines),
+            " ".join(p.value for p in t.precisions),
+        )
         for t in found
     ]
     print_table(("target", "alias", "arch", "engines", "precisions"), rows)

@@ -6,16 +6,18 @@ The framework behind it is imported only when it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from edgekit import plugins
+from edgekit import calibration, folding, plugins
+from edgekit.calibration import Range, Statistics
 from edgekit.dataset import Dataset
 from edgekit.model import Format, Model
+from edgekit.quantization import Calibrator, Precision, Quantization
 from edgekit.target import Target
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
@@ -26,12 +28,17 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass may use: a folder of its own, the target, and calibration samples opened for an interface."""
+    """What a pass may use: a folder of its own, the target, calibration samples opened for an interface, and what they
+    show within a model.
+    """
 
     work: Path
     target: Target
     calibration: Callable[[Interface], Dataset]
     preprocess: dict[str, Preprocess]
+    statistics: Callable[[Model], Statistics]
+    quantization: Quantization = Quantization(Precision.FLOAT32)
+    tell: Callable[[str], None] = lambda line: None
 
     def feeds(self, model: Model) -> Iterator[Feeds]:
         """Calibration samples as the model's own tensors: preprocessed, by inner name, with the batch axis."""
@@ -39,19 +46,36 @@ class Context:
         for sample in self.calibration(interface):
             yield interface.feeds(sample.inputs)
 
+    def ranges(self, model: Model) -> Mapping[str, Range]:
+        """What each activation is clipped to. At 16 bits nothing is worth clipping; pixels have their own."""
+        wide = self.quantization.precision is Precision.INT16X8
+        found = calibration.ranges(self.statistics(model), Calibrator.MINMAX if wide else self.quantization.calibrator)
+        return {**found, **self.pixel_ranges(model)}
+
+    def pixel_ranges(self, model: Model) -> dict[str, Range]:
+        """Those of the inputs that may take raw pixels, by inner name."""
+        if self.quantization.precision not in (Precision.INT8, Precision.MIXED):
+            return {}
+        steps = {spec.inner: self.preprocess[spec.name] for spec in model.inputs if spec.name in self.preprocess}
+        found = {name: folding.pixel_range(step) for name, step in steps.items()}
+        return {name: each for name, each in found.items() if each}
+
 
 @dataclass(frozen=True)
 class Pass:
     """``run(model, context) -> Model`` takes a model of ``accepts`` and gives one of ``produces``.
 
-    ``precision`` is what the result computes in, "" when that does not change.
+    A quantizer makes ``precisions``, after the passes ``before`` it; ``layers`` names those of a model, as it comes
+    from these, that may be kept in float, each with the tensor that it gives.
     """
 
     name: str
     accepts: Format
     produces: Format
     run: Callable[[Model, Context], Model]
-    precision: str = ""
+    precisions: tuple[Precision, ...] = ()
+    before: tuple[Pass, ...] = ()
+    layers: Callable[[Model], Mapping[str, str]] = lambda model: {}
 
 
 def all_passes() -> tuple[Pass, ...]:

@@ -11,7 +11,7 @@ from onnx.version_converter import ConvertError
 from edgekit import onnx_file
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
-from edgekit.passes import Context
+from edgekit.passes import Context, Pass
 from edgekit.passes.proof import check_engines
 from edgekit_runtime.engines import EngineOptions, ort
 
@@ -47,3 +47,6 @@ def _at_opset(model: Model, document: onnx.ModelProto, opset: int) -> onnx.Model
             f"{model.path.name}: is of opset {onnx_file.opset(document)}, the target takes {opset}: {line}",
             f"export it again with opset {opset}",
         ) from error
+
+
+fit_onnx = Pass(NAME, Format.ONNX, Format.ONNX, fit)

@@ -1,78 +1,101 @@
-"""TFLite float → TFLite int8 by the AI Edge Quantizer: int8 weights per channel, int8 activations, float at both ends.
+"""TFLite float → TFLite quantized, by the AI Edge Quantizer: int8 weights per channel, float at both ends.
 
 Follows the LiteRT 8-bit quantization specification. The ends stay float so that the model keeps the meaning of its
-source; the conversion there costs one QUANTIZE and one DEQUANTIZE.
+source; the conversion there costs one QUANTIZE and one DEQUANTIZE. Inputs that are normalized pixels are the exception:
+they become int8 pixels (``folding``). The ranges are edgekit's (``calibration``): the
+quantizer's own are a moving average, which forgets the samples that came first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from edgekit.calibration import Range
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
-from edgekit.passes import Context, Feeds, Pass
+from edgekit.passes import Context, Pass
+from edgekit.quantization import Precision, Quantization
 
 NAME = "quantize-tflite"
-CHUNK = 32
-"""Samples in memory at a time; the quantizer wants a list."""
+MOVING = frozenset(
+    {"DELEGATE", "EXPAND_DIMS", "GATHER", "MAX_POOL_2D", "PACK", "PAD", "PADV2", "RELU", "RELU6", "RESHAPE", "SHAPE"}
+    | {"SLICE", "SPLIT", "SPLIT_V", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK"}
+)
 
 
 def run(model: Model, context: Context) -> Model:
     """Raises: ConversionError, DataError."""
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import quantizer
 
     from edgekit import tflite_file
 
-    ends = [{"regex": ".*", "operation": end, "algorithm_key": "no_quantize"} for end in ("INPUT", "OUTPUT")]
-    source = tflite_file.with_signature(model.path.read_bytes())
+    wanted = context.quantization
+    folded = len(context.pixel_ranges(model)) == len(model.inputs)  # the recipe has one entry for all inputs
+    ranges = _statistics(context.ranges(model)) if wanted.precision.calibrated else None
     try:
         with _quiet():
-            worker = quantizer.Quantizer(source)
-            worker.load_quantization_recipe([*recipe.static_wi8_ai8(), *ends])
-            statistics = _calibrate(worker, model, context)
-            quantized = worker.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
+            worker = quantizer.Quantizer(tflite_file.with_signature(model.path.read_bytes()))
+            worker.load_quantization_recipe(_recipe(wanted, folded))
+            quantized = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
         line = str(error).strip().partition("\n")[0][:300]
         raise ConversionError(
             f"{model.path.name}: the TFLite quantizer failed: {line}", "build with --precision float32"
         ) from error
-    result = context.work / f"{model.path.stem}.int8.tflite"
+    result = context.work / f"{model.path.stem}.{wanted.precision.value}.tflite"
     result.write_bytes(quantized.quantized_model)
     return derived(model, result, NAME)
 
 
-def _calibrate(worker: Any, model: Model, context: Context) -> Any:
-    """Ranges of all tensors, gathered chunk by chunk."""
-    statistics, feeds = None, context.feeds(model)
-    names = {spec.inner: name for spec, name in zip(model.inputs, _signature_inputs(model), strict=True)}
-    while chunk := [_by_signature(feed, names) for feed in islice(feeds, CHUNK)]:
-        statistics = worker.calibrate({_signature_key(model): chunk}, statistics, num_threads=2)
-    return statistics
+def layers(model: Model) -> dict[str, str]:
+    """The operators, in the order of computation, by the name of what each gives, which is also their own.
 
-
-def _by_signature(feed: Feeds, names: dict[str, str]) -> Feeds:
-    return {names[inner]: array for inner, array in feed.items()}
-
-
-def _signature_inputs(model: Model) -> list[str]:
-    """The names that the signature gives the inputs, in the graph's order."""
-    from edgekit import tflite_file
-
-    return [spec.name for spec in tflite_file.read(model.path).inputs]
-
-
-def _signature_key(model: Model) -> str:
+    Those that only move numbers about follow the ones before them.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
-    from edgekit import tflite_file
+    interpreter = Interpreter(model_content=model.path.read_bytes())
+    names = {detail["index"]: detail["name"] for detail in interpreter.get_tensor_details()}
+    computing = (op for op in interpreter._get_ops_details() if len(op["outputs"]) and op["op_name"] not in MOVING)
+    return {names[op["outputs"][0]]: names[op["outputs"][0]] for op in computing}
 
-    keys = list(Interpreter(model_content=model.path.read_bytes()).get_signature_list())
-    return keys[0] if keys else tflite_file.SIGNATURE
+
+def _recipe(wanted: Quantization, raw_inputs: bool) -> list[dict[str, Any]]:
+    """A later entry wins over an earlier one."""
+    from ai_edge_quantizer import recipe, recipe_manager
+
+    half = recipe_manager.RecipeManager()
+    half.add_weight_only_config(".*", recipe.TFLOperationName.ALL_SUPPORTED, 16, algorithm_key="float_casting")
+    recipes = {
+        Precision.INT8: recipe.static_wi8_ai8,
+        Precision.MIXED: recipe.static_wi8_ai8,
+        Precision.INT16X8: recipe.static_wi8_ai16,
+        Precision.DYNAMIC: recipe.dynamic_wi8_afp32,
+        Precision.WEIGHTS: recipe.weight_only_wi8_afp32,
+        Precision.FLOAT16: half.get_quantization_recipe,
+    }
+    ends = [_left(".*", end) for end in (["OUTPUT"] if raw_inputs else ["INPUT", "OUTPUT"])]
+    kept = [_left(f"^{re.escape(name)};?$", "*") for name in sorted(wanted.float_layers)]
+    return [*recipes[wanted.precision](), *ends, *kept]
+
+
+def _left(regex: str, operation: str) -> dict[str, Any]:
+    return {"regex": regex, "operation": operation, "algorithm_key": "no_quantize"}
+
+
+def _statistics(ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
+    """As the quantizer keeps them: the ends of a tensor, with as many axes as any tensor may have."""
+    return {
+        name: {"min": np.full((1, 1), low, np.float32), "max": np.full((1, 1), high, np.float32)}
+        for name, (low, high) in ranges.items()
+    }
 
 
 @contextlib.contextmanager
@@ -84,4 +107,13 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-quantize = Pass(NAME, Format.TFLITE, Format.TFLITE, run, precision="int8")
+PRECISIONS = (
+    Precision.INT8,
+    Precision.MIXED,
+    Precision.INT16X8,
+    Precision.DYNAMIC,
+    Precision.WEIGHTS,
+    Precision.FLOAT16,
+)
+
+quantize = Pass(NAME, Format.TFLITE, Format.TFLITE, run, PRECISIONS, layers=layers)

@@ -87,6 +87,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"app": arguments.app, "latency_ms": elapsed * 1e3, "engine": engine}
 
 
+def timed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time the models in a folder side by side."""
+    from edgekit_runtime import timing
+
+    return {"models": timing.time_models(Path(arguments.folder))}
+
+
 def reports(arguments: argparse.Namespace) -> dict[str, Any]:
     """All windows of latencies that the spools hold."""
     folders = sorted((home.default_home() / "reports").glob("*"))
@@ -152,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     add("rollback", rollback, "app")
     add("status", status)
     add("run", run, "app", "--input", "--output")
+    add("time", timed, "folder")
     add("report", reports)
     add("trust", trust)
     return parser

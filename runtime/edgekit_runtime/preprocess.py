@@ -78,11 +78,20 @@ class Preprocess:
             x = _crop(x, self.crop)
         if self.color == "bgr":
             x = x[..., ::-1]
-        x = x.astype(np.float32) * np.float32(self.scale)
-        x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        if self._moves_no_value(x.dtype.name, dtype):
+            x = x if dtype == "uint8" else (x ^ np.uint8(128)).view(np.int8)
+        else:
+            x = x.astype(np.float32) * np.float32(self.scale)
+            x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+            x = x if dtype.startswith("float") else _whole(x, dtype)
         if self.layout == "NCHW":
             x = np.moveaxis(x, -1, -3)
-        return np.ascontiguousarray(x if dtype.startswith("float") else _whole(x, dtype)).astype(dtype, copy=False)
+        return np.ascontiguousarray(x).astype(dtype, copy=False)
+
+    def _moves_no_value(self, have: str, want: str) -> bool:
+        """Whether pixels stay pixels, or become signed ones, for which no float is needed."""
+        shift = {"uint8": 0.0, "int8": 128.0}.get(want)
+        return have == "uint8" and (self.scale, self.mean, self.std) == (1.0, (shift,), (1.0,))
 
 
 def _whole(x: Array, dtype: str) -> Array:

@@ -16,6 +16,7 @@ import onnx
 from edgekit import build, bundle, signing, target
 from edgekit.bundle import Contents
 from edgekit.model import open_model
+from edgekit.quantization import Precision
 from edgekit.order import Order
 from edgekit_runtime import golden
 from edgekit_runtime.bundle import Bundle, blob_path
@@ -28,7 +29,7 @@ TARGET = f"generic-{platform.machine().replace('_', '-')}"
 def contents() -> Contents:
     """What `edgekit build` puts into the bundle of the digits example; int8, whatever this machine is quick at."""
     files = {"calibration": str(DIGITS / "calibration.npz"), "evaluation": str(DIGITS / "evaluation.npz")}
-    order = Order("digits", "1.0", **files, base=DIGITS, now_s=1, precisions=("int8",))
+    order = Order("digits", "1.0", **files, base=DIGITS, now_s=1, precisions=(Precision.INT8,))
     made = build.build(open_model(DIGITS / "digits.onnx"), target.load(TARGET), order, lambda line: None).contents
     assert made is not None
     return made

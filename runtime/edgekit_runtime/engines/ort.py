@@ -51,10 +51,10 @@ class OnnxRuntime:
             settings.add_session_config_entry(*EXACT_SUMS)
         available = ort.get_available_providers()
         providers = [name for name in options.providers if name in available] or [CPU]
-        self._foreign = _foreign_errors()
+        self._foreign = foreign_errors()
         self._check(model)
         try:
-            session = ort.InferenceSession(model, settings, providers=providers)
+            session = ort.InferenceSession(model, settings, providers=providers, enable_fallback=0)
         except self._foreign as error:
             raise EngineError(f"onnxruntime {self.version} cannot load the model: {_line(error)}") from error
         self._session: ort.InferenceSession | None = session
@@ -98,7 +98,7 @@ def _sums_overflow() -> bool:
         return True
 
 
-def _foreign_errors() -> tuple[type[Exception], ...]:
+def foreign_errors() -> tuple[type[Exception], ...]:
     """Onnxruntime's own exceptions (Fail, InvalidGraph, …), which share no base class but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

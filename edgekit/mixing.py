@@ -1,0 +1,120 @@
+"""Mixing: which layers of a model stay in float so that the rest, in int8, holds the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from edgekit import guard, measure, mixed
+from edgekit.dataset import Dataset
+from edgekit.errors import ConversionError, EngineError
+from edgekit.fidelity import WORST_DB
+from edgekit.measure import Measured
+from edgekit.mixed import Sensitivity
+from edgekit.model import Model
+from edgekit.quantization import Calibrator, Precision, Quantization
+from edgekit.recipe import Recipe
+from edgekit.workshop import Workshop
+from edgekit_runtime.compare import Outputs
+from edgekit_runtime.session import Session
+
+BYTES = 1 << 29
+"""As much of the baseline's outputs is kept while mixes are tried."""
+RANKED_BY = 32
+"""Samples that the harm of each layer is told by; that of one layer is steady over samples."""
+
+
+@dataclass
+class Baseline:
+    """What mixes are compared with, and on which samples."""
+
+    measured: Measured
+    session: Session
+    samples: Dataset
+
+    def outputs(self) -> Iterable[Outputs]:
+        """What it gives for the samples; kept where that is not too much."""
+        return self._kept or self._anew()
+
+    @cached_property
+    def _kept(self) -> list[Outputs]:
+        first = self.session.predict(next(iter(self.samples)).inputs)
+        size = self.measured.samples * sum(array.nbytes for array in first.values())
+        return list(self._anew()) if size <= BYTES else []
+
+    def _anew(self) -> Iterator[Outputs]:
+        return (self.session.predict(sample.inputs) for sample in self.samples)
+
+
+@dataclass
+class Mixing:
+    """One search, for a recipe of mixed precision."""
+
+    workshop: Workshop
+    source: Model
+    recipe: Recipe
+    calibrator: Calibrator
+    baseline: Baseline
+    tell: Callable[[str], None]
+
+    def found(self) -> tuple[frozenset[str], tuple[Sensitivity, ...]]:
+        """The layers for float and the ranking, remembered from an earlier build with the same inputs and budget.
+
+        Raises: ConversionError when no choice of layers holds the budget.
+        """
+        parts = {"calibrator": self.calibrator.value, "recipe": self.recipe.name, "budget": self._budget()}
+        told = self.workshop.remembered(self.source, self.recipe, parts, self._search)
+        return frozenset(told["kept"]), tuple(Sensitivity(layer, sqnr_db) for layer, sqnr_db in told["ranking"])
+
+    def _search(self) -> dict[str, Any]:
+        kept = self.layers_for_float()
+        return {"kept": sorted(kept), "ranking": [[each.layer, each.sqnr_db] for each in self.ranking]}
+
+    def _budget(self) -> dict[str, float]:
+        """The lines that a mix may break."""
+        lines = self.workshop.order.budget.as_dict()
+        return {line: value for line, value in lines.items() if line != "max_p95_ms"}
+
+    @cached_property
+    def ranking(self) -> tuple[Sensitivity, ...]:
+        """The layers, the one that does most harm first."""
+        layers = tuple(self.recipe.passes[-1].layers(self.workshop.prepared(self.source, self.recipe)))
+        self.tell(f"{self.workshop.target.name}: quantizing each of {len(layers)} layers alone")
+        return mixed.ranked(layers, self._sqnr_db)
+
+    def layers_for_float(self) -> frozenset[str]:
+        """The fewest that hold the budget. Raises: ConversionError when no choice does."""
+        kept = mixed.fewest([each.layer for each in self.ranking], self._holds)
+        if kept is None:
+            told = f"no choice among its {len(self.ranking)} layers holds the budget"
+            raise ConversionError(told, "loosen the budget")
+        return kept
+
+    def _sqnr_db(self, kept: frozenset[str]) -> float:
+        reference = self.workshop.reference(self.source, self.recipe).first(RANKED_BY)
+        try:
+            with self.workshop.trial(self.source, self.recipe, self._quantization(kept)) as candidate:
+                return self.workshop.sqnr_db(candidate, reference)
+        except (ConversionError, EngineError):
+            return WORST_DB
+
+    def _holds(self, kept: frozenset[str]) -> bool:
+        """Whether the evaluation data say so; latency apart, which float layers do not better."""
+        self.tell(f"{self.workshop.target.name}: {self.recipe.name} with {len(kept)} layers in float")
+        budget, baseline = self.workshop.order.budget, self.baseline.measured
+        hopeless = partial(guard.hopeless, baseline=baseline, budget=budget)
+        try:
+            with (
+                self.workshop.trial(self.source, self.recipe, self._quantization(kept)) as candidate,
+                self.workshop.session(candidate) as session,
+            ):
+                tally = measure.retrace(session, self.baseline.samples, self.baseline.outputs(), hopeless)
+                found = measure.measured(candidate, session, tally)
+        except (ConversionError, EngineError):
+            return False
+        return tally.samples == baseline.samples and not guard.judge(found, baseline, budget, comparable_host=False)
+
+    def _quantization(self, kept: frozenset[str]) -> Quantization:
+        return Quantization(Precision.MIXED, self.calibrator, kept)

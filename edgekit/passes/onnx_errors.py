@@ -1,0 +1,42 @@
+"""What onnx and onnxruntime raise while a model is worked on, as one of our errors."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edgekit.errors import ConversionError
+from edgekit.model import Model
+
+
+@contextmanager
+def as_conversion_error(model: Model, what: str) -> Iterator[None]:
+    """A dozen unrelated errors become one. What the two say besides, for developers, is silenced."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    foreign: tuple[type[Exception], ...] = (
+        *own,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    )
+    logger = logging.getLogger()
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except foreign as error:
+        line = str(error).strip().partition("\n")[0][:300]
+        raise ConversionError(
+            f"{model.path.name}: onnxruntime's {what} failed: {line}", "build with --precision float32"
+        ) from error
+    finally:
+        logger.disabled = disabled

@@ -1,0 +1,45 @@
+"""Quantization: in which number formats a candidate computes, and how their ranges are set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Precision(Enum):
+    """What weights are kept in × what is computed in; the value is its word in TOML, in JSON and on the command line.
+
+    ``int8`` is static: ranges of the activations are set by calibration. ``mixed`` is int8 with the layers in float
+    that int8 harms most. ``int16x8`` has int16 activations and int8 weights.
+    """
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    MIXED = "mixed"
+    INT16X8 = "int16x8"
+    FLOAT16 = "float16"
+    DYNAMIC = "int8-dynamic"
+    WEIGHTS = "int8-weights"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether calibration samples decide anything in it."""
+        return self in (Precision.INT8, Precision.MIXED, Precision.INT16X8)
+
+
+class Calibrator(Enum):
+    """How the range of an activation is taken from what calibration samples showed; see ``edgekit.calibration``."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+    MSE = "mse"
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """``float_layers`` stay in float: ONNX nodes by name, TFLite operators by the name of their first output."""
+
+    precision: Precision
+    calibrator: Calibrator = Calibrator.MINMAX
+    float_layers: frozenset[str] = frozenset()
