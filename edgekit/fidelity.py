@@ -13,7 +13,7 @@ from edgekit.errors import EngineError
 from edgekit_runtime.compare import Outputs, balance
 from edgekit_runtime.session import Session
 
-SAMPLES = 256
+SAMPLES = 128
 """As many calibration samples tell calibrators apart: fewer favour the one that fits just these."""
 BYTES = 1 << 28
 """As much is kept of the float model's outputs."""

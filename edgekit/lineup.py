@@ -103,6 +103,8 @@ class Lineup:
 
     def mixed_scales(self) -> list[str]:
         """What is to be said of the outputs of the baseline."""
+        if all(len(spec.shape) < scales.LEAST_AXES for spec in self.candidates[0].model.outputs):
+            return []
         reference = self._workshop.reference(self._source, self.candidates[0].recipe)
         return scales.mixed(reference.outputs)
 

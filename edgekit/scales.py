@@ -12,6 +12,9 @@ from edgekit_runtime.compare import UNEVEN, column_scales
 
 Array = NDArray[Any]
 
+LEAST_AXES = 3
+"""Batch, places and columns; class scores have fewer."""
+
 
 def mixed(outputs: Sequence[Mapping[str, Array]]) -> list[str]:
     """A line for each output of mixed scales, over some samples of what the float model gives."""
@@ -20,7 +23,7 @@ def mixed(outputs: Sequence[Mapping[str, Array]]) -> list[str]:
 
 
 def _told(name: str, arrays: Sequence[Array]) -> str:
-    if arrays[0].ndim < 3 or len({array.shape for array in arrays}) > 1:
+    if arrays[0].ndim < LEAST_AXES or len({array.shape for array in arrays}) > 1:
         return ""
     found = [column_scales(np.concatenate(arrays).astype(np.float64), axis).ravel() for axis in (1, -1)]
     scales = max(found, key=lambda each: float(each.max() / each.min()))
