@@ -3,7 +3,7 @@
 #   ARGS="-k ssh"       more arguments for pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint lock clean
+.PHONY: help demo test test-slow test-torch lint lock clean
 export PYTHON
 
 # What .venv has to match. A .venv whose interpreter has gone loses its stamps, and so is made anew.
@@ -11,6 +11,8 @@ ID := $(shell .venv/bin/python -c 'import pip' 2>/dev/null || rm -f .venv/.core-
 	{ pwd; echo "$(PYTHON)"; cat pyproject.toml requirements/*.txt make/bootstrap.sh; } | cksum | cut -d' ' -f1)
 CORE := .venv/.core-$(ID)
 TEST := .venv/.test-$(ID)
+TORCH := .venv-torch/.ready-$(ID)
+TORCH_PIP := .venv/bin/python -m pip --python .venv-torch/bin/python install -qq --disable-pip-version-check --no-input
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 UV   := uv==0.13.9
@@ -29,6 +31,9 @@ test: $(TEST) ## every test but the slow ones
 test-slow: $(TEST) ## the slow tests
 	@$(IN_VENV) python -m pytest -m slow $(ARGS)
 
+test-torch: $(TORCH) ## the tests that need PyTorch, in an environment of their own
+	@.venv-torch/bin/pytest -m torch -p no:anyio $(ARGS)
+
 lint: $(TEST) ## ruff, mypy, import contracts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -40,13 +45,22 @@ lock: $(CORE) ## bring the locks up to pyproject.toml; newest versions with ARGS
 	.venv/bin/python -m pip install -q --target "$$tmp" $(UV) && \
 	lock() { "$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) pyproject.toml requirements/core.in "$$@"; } && \
 	lock --extra tensorflow --group test --group lint requirements/test.in -o requirements/test.txt && \
-	lock -c requirements/test.txt -o requirements/core.txt
+	lock -c requirements/test.txt -o requirements/core.txt && \
+	"$$tmp/bin/uv" pip compile -q $(LOCK) --no-deps --python-version 3.12 $(ARGS) requirements/onnx2tf.in -o edgekit/passes/onnx2tf.txt
 
 clean: ## remove .venv and everything else that was built
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-torch build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(CORE):
 	@sh make/bootstrap.sh core $(ID)
 
 $(TEST):
 	@sh make/bootstrap.sh test $(ID)
+
+# torch has another hash on each index that holds it (CPU, CUDA), so its lock has versions only.
+$(TORCH): $(CORE)
+	@rm -rf .venv-torch && .venv/bin/python -m venv --without-pip .venv-torch
+	@$(TORCH_PIP) --only-binary :all: --no-deps --require-hashes -r requirements/core.txt
+	@$(TORCH_PIP) --only-binary :all: -r requirements/torch.txt
+	@$(TORCH_PIP) --no-deps --no-build-isolation --editable .
+	@touch $@

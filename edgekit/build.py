@@ -45,16 +45,16 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
     """
     order.check_data()
     wanted = order.precisions or target.precisions
-    recipes = recipe.plan(source, target, wanted, all_passes())
+    recipes = recipe.plan(source, target, wanted, all_passes(), order.formats)
     first = [each for each in recipes if order.precisions or each.precision in FIRST]
     with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder, ExitStack() as stack:
-        workshop = Workshop(target, order, Path(folder))
+        workshop = Workshop(target, order, Path(folder), tell)
         lineup = Lineup(source, workshop, stack, tell)
         lineup.add([each for each in first if each.precision is not Precision.MIXED])
         scrutiny = lineup.scrutiny()
         measured = lineup.measured()
         chosen, verdict = _choose(lineup, measured, target, order)
-        more = [each for each in recipes if _repairs(each, measured, order)]
+        more = [each for each in recipes if _repairs(each, measured, order, _same_host(target, order))]
         if more and (chosen is None or not measured[chosen].precision.startswith("int8")):
             lineup.add(more)
             measured = lineup.measured()
@@ -71,20 +71,31 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
     return Outcome(target, tuple(measured), verdict, contents)
 
 
-def _repairs(each: Recipe, measured: Sequence[Measured], order: Order) -> bool:
-    """Whether a candidate that was not made yet may help: mixed precision where int8 breaks the budget, for one."""
+def _repairs(each: Recipe, measured: Sequence[Measured], order: Order, same_host: bool) -> bool:
+    """Whether a candidate that was not made yet may help.
+
+    Mixed precision does where int8 breaks the budget; where something else may ship, only if int8 is not slower than
+    float in the first place: layers in float will not make it faster, nor will they make it smaller.
+    """
     if each.name in [one.name for one in measured]:
         return False
     if each.precision is not Precision.MIXED:
         return not order.precisions
     whole = [one for one in measured if one.format == each.format.value and one.precision == Precision.INT8.value]
-    return any(guard.judge(one, measured[0], order.budget, comparable_host=False) for one in whole)
+    if not order.precisions and same_host:
+        whole = [one for one in whole if not guard.slower(one, measured)]
+    broken = [guard.broken(one, measured[0], order.budget, comparable_host=False) for one in whole]
+    return any(lines and all(each.line != "max_size_mib" for each in lines) for lines in broken)
+
+
+def _same_host(target: Target, order: Order) -> bool:
+    """Whether latencies are those of the target."""
+    return order.clock is not None or platform.machine() == target.arch
 
 
 def _choose(lineup: Lineup, measured: Sequence[Measured], target: Target, order: Order) -> tuple[int | None, Verdict]:
     precisions = [each.value for each in order.precisions or _within(target.precisions, measured)]
-    same = order.clock is not None or platform.machine() == target.arch
-    chosen, verdict = guard.choose(measured, order.budget, precisions, same)
+    chosen, verdict = guard.choose(measured, order.budget, precisions, _same_host(target, order))
     clock = [f"latency was measured on {order.clock.device}"] if order.clock else []
     notes = (*verdict.notes, *clock, *lineup.mixed_scales())
     return chosen, replace(verdict, reasons=(*lineup.failures, *verdict.reasons, *_blame(lineup)), notes=notes)

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from difflib import get_close_matches
+from enum import Enum
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -132,8 +133,12 @@ def _meant(key: str, kind: Any) -> str:
 
 
 def _choices(kind: Any) -> list[str]:
-    literals = (member for member in _members(kind) if get_origin(member) is Literal)
-    return [str(value) for literal in literals for value in get_args(literal)]
+    members = list(_members(kind))
+    literals = [value for member in members if get_origin(member) is Literal for value in get_args(member)]
+    enums = [
+        each.value for member in members if isinstance(member, type) and issubclass(member, Enum) for each in member
+    ]
+    return [str(value) for value in (*literals, *enums)]
 
 
 def _in_words_of_toml(what: str) -> str:

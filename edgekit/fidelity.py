@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.dataset import Sample
 from edgekit.errors import EngineError
 from edgekit_runtime.compare import Outputs, balance
 from edgekit_runtime.session import Session
 
+Array = NDArray[Any]
+
 SAMPLES = 128
 """As many calibration samples tell calibrators apart: fewer favour the one that fits just these."""
 BYTES = 1 << 28
 """As much is kept of the float model's outputs."""
+TOLERANCE = 0.05
+"""How far from 1 probabilities in 8 bits may add up to."""
+LEAST = 1e-4
+"""The least probability that counts: 8 bits tell 1/256."""
 BEST_DB, WORST_DB = 200.0, -200.0
 
 
@@ -47,13 +55,22 @@ class Reference:
 
         An output of mixed scales is balanced first, so that small columns count as large ones do.
         """
+        share = self._mean(session, _noise_share)
+        return WORST_DB if not math.isfinite(share) else -10 * math.log10(max(share, 10 ** (-BEST_DB / 10)))
+
+    def loss(self, session: Session) -> float:
+        """What tells candidates apart that are alike: for class scores the divergence of the probabilities that they
+        stand for, in nats, for other outputs the share of noise; infinite for a model that cannot be run.
+        """
+        return self._mean(session, lambda *outputs: (_divergence if _are_scores(*outputs) else _noise_share)(*outputs))
+
+    @np.errstate(invalid="ignore", over="ignore")  # infinity less infinity
+    def _mean(self, session: Session, measure: Callable[[str, Sequence[Outputs], Sequence[Outputs]], float]) -> float:
         try:
             found = [session.predict(sample.inputs) for sample in self.samples]
         except EngineError:
-            return WORST_DB
-        shares = [_noise_share(name, self.outputs, found) for name in self.outputs[0]]
-        share = sum(shares) / len(shares)
-        return WORST_DB if not math.isfinite(share) else -10 * math.log10(max(share, 10 ** (-BEST_DB / 10)))
+            return math.inf
+        return sum(measure(name, self.outputs, found) for name in self.outputs[0]) / len(self.outputs[0])
 
 
 def _noise_share(name: str, reference: Sequence[Outputs], found: Sequence[Outputs]) -> float:
@@ -65,3 +82,23 @@ def _noise_share(name: str, reference: Sequence[Outputs], found: Sequence[Output
         signal += float(np.sum(a * a))
         noise += float(np.sum((a - b) ** 2))
     return noise / signal if signal else (math.inf if noise else 0.0)
+
+
+def _are_scores(name: str, reference: Sequence[Outputs], found: Sequence[Outputs]) -> bool:
+    shapes = {outputs[name].shape for outputs in (*reference, *found)}
+    return len(shapes) == 1 and all(len(shape) == 2 and shape[1] > 1 for shape in shapes)
+
+
+def _divergence(name: str, reference: Sequence[Outputs], found: Sequence[Outputs]) -> float:
+    """The mean Kullback-Leibler divergence of a sample's classes."""
+    p, q = (_probabilities(np.concatenate([each[name] for each in outputs])) for outputs in (reference, found))
+    return float(np.mean(np.sum(p * np.log(p / q), axis=1))) if np.isfinite(p + q).all() else math.inf
+
+
+def _probabilities(scores: Array) -> Array:
+    """Rows that are probabilities stay so; others are taken for logits. None is quite 0."""
+    x = scores.astype(np.float64)
+    if (x < 0).any() or (np.abs(x.sum(axis=1) - 1) > TOLERANCE).any():
+        x = np.exp(x - x.max(axis=1, keepdims=True))
+    x = np.clip(x / x.sum(axis=1, keepdims=True), LEAST, 1.0)
+    return np.asarray(x / x.sum(axis=1, keepdims=True))

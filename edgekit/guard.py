@@ -127,8 +127,8 @@ def choose(
         return None, Verdict(False, tuple(reasons), (*notes, *([hint] if hint else [])))
     best = _fittest(holding, candidates) if comparable_host else _foremost(holding, candidates, precisions)
     for index in holding if comparable_host else []:
-        slower = [f"{candidates[index].name}: {each}" for each in _slower(candidates[index], candidates)]
-        notes, reasons = (notes + slower, reasons) if index == best else (notes, reasons + slower)
+        told = [f"{candidates[index].name}: {each}" for each in slower(candidates[index], candidates)]
+        notes, reasons = (notes + told, reasons) if index == best else (notes, reasons + told)
     return best, Verdict(True, tuple(reasons), tuple(notes))
 
 
@@ -142,7 +142,7 @@ def _foremost(holding: Sequence[int], candidates: Sequence[Measured], precisions
     return min(holding, key=lambda index: (precisions.index(candidates[index].precision), index))
 
 
-def _slower(candidate: Measured, candidates: Sequence[Measured]) -> list[str]:
+def slower(candidate: Measured, candidates: Sequence[Measured]) -> list[str]:
     floats = [other for other in candidates if other.precision == FLOAT and other.format == candidate.format]
     if candidate.precision == FLOAT or not floats:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -10,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from edgekit.errors import UnsupportedFormat
+from edgekit.errors import ConversionError, UnsupportedFormat
 from edgekit_runtime.tensors import TensorSpec
 
 
@@ -19,14 +20,18 @@ class Format(Enum):
 
     KERAS = "keras"
     ONNX = "onnx"
+    SAVED_MODEL = "savedmodel"
     TFLITE = "tflite"
+    TORCH = "torch"
+    TORCH_MODULE = "torch-module"
 
 
 @dataclass(frozen=True)
 class Model:
     """A model file. ``lineage`` names the passes it came through; specs are empty where only a framework can tell.
 
-    The specs carry the names of the *source* model; ``TensorSpec.tensor`` is the name inside this file.
+    The specs carry the names of the *source* model; ``TensorSpec.tensor`` is the name inside this file. A TORCH_MODULE
+    is a file of weights and the ``factory``, ``package.module:function``, of the module that they belong to.
     """
 
     path: Path
@@ -36,6 +41,7 @@ class Model:
     digest: str
     quantized: bool = False
     lineage: tuple[str, ...] = ()
+    factory: str = ""
 
     @property
     def size(self) -> int:
@@ -46,19 +52,48 @@ class Model:
 READERS = {
     Format.KERAS: "edgekit.keras_file:read",
     Format.ONNX: "edgekit.onnx_file:read",
+    Format.SAVED_MODEL: "edgekit.savedmodel_file:read",
     Format.TFLITE: "edgekit.tflite_file:read",
+    Format.TORCH: "edgekit.torch_file:read",
 }
 
-SUFFIXES = {".h5": Format.KERAS, ".keras": Format.KERAS, ".onnx": Format.ONNX, ".tflite": Format.TFLITE}
+SUFFIXES = {
+    ".h5": Format.KERAS,
+    ".keras": Format.KERAS,
+    ".onnx": Format.ONNX,
+    ".pt2": Format.TORCH,
+    ".tflite": Format.TFLITE,
+}
+PICKLED = frozenset({".pt", ".pth"})
+FACTORY = re.compile(r"[\w.]+:\w+")
 
 
-def open_model(path: Path) -> Model:
-    """The model in a file. Raises: UnsupportedFormat for what is missing, damaged, unsafe or of no known format."""
+def open_model(path: Path, weights: Path | None = None) -> Model:
+    """The model in a file, in the folder of a SavedModel, or of ``package.module:factory`` and a file of weights.
+
+    Raises: UnsupportedFormat for what is missing, damaged, unsafe or of no known format.
+    """
+    if weights is not None or (FACTORY.fullmatch(str(path)) and not path.exists()):
+        return cast("Model", import_module("edgekit.torch_file").read_factory(str(path), weights))
+    if (path / "saved_model.pb").is_file():
+        return _read(path, Format.SAVED_MODEL)
     if not path.is_file():
-        raise UnsupportedFormat(f"{path}: no such model file", "give the path of a .onnx, .tflite, .keras or .h5 file")
+        raise UnsupportedFormat(
+            f"{path}: no such model file",
+            "give the path of a .onnx, .tflite, .keras, .h5 or .pt2 file, or of a SavedModel's folder",
+        )
+    if path.suffix.lower() in PICKLED:
+        hint = "export it with torch.export as .pt2, or give edgekit build package.module:factory --weights STATE_DICT"
+        raise UnsupportedFormat(f"{path}: a pickle may run code when it is loaded; it was not loaded", hint)
     form = SUFFIXES.get(path.suffix.lower())
     if form is None:
-        raise UnsupportedFormat(f"{path}: not a model format that edgekit reads", f"known: {', '.join(SUFFIXES)}")
+        raise UnsupportedFormat(
+            f"{path}: not a model format that edgekit reads", f"known: {', '.join(SUFFIXES)}, and a SavedModel's folder"
+        )
+    return _read(path, form)
+
+
+def _read(path: Path, form: Format) -> Model:
     module, _, name = READERS[form].partition(":")
     return cast("Callable[[Path], Model]", getattr(import_module(module), name))(path)
 
@@ -66,9 +101,13 @@ def open_model(path: Path) -> Model:
 def derived(source: Model, path: Path, step: str, *, names_of: Model | None = None) -> Model:
     """The model that a pass has written, with the tensor names that people know it by.
 
-    Names follow position: a pass keeps the order of inputs and outputs. Raises: UnsupportedFormat.
+    Names follow position: a pass keeps the order of inputs and outputs. Raises: ConversionError.
     """
-    written, known = open_model(path), names_of or source
+    known = names_of or source
+    try:
+        written = open_model(path)
+    except UnsupportedFormat as error:
+        raise ConversionError(f"{step}: {error.message}", error.hint) from error
     return replace(
         written,
         inputs=_renamed(written.inputs, known.inputs),
@@ -80,7 +119,7 @@ def derived(source: Model, path: Path, step: str, *, names_of: Model | None = No
 def _renamed(written: tuple[TensorSpec, ...], known: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     if len(written) != len(known):
         return written
-    return tuple(replace(old, tensor=new.inner) for new, old in zip(written, known, strict=True))
+    return tuple(replace(old, dtype=new.dtype, tensor=new.inner) for new, old in zip(written, known, strict=True))
 
 
 def digest_of(path: Path) -> str:

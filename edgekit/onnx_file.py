@@ -66,19 +66,19 @@ def opset(model: onnx.ModelProto) -> int:
 
 def drop_unused_opsets(model: onnx.ModelProto) -> None:
     """Converters and optimizers name operator sets of which no node is; an older runtime may not know those."""
-    used = {node.domain for node in _nodes(model.graph)}
+    used = {node.domain for node in nodes(model.graph)}
     kept = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx") or entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of branches and loops as well."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+                yield from nodes(inner)
 
 
 def _spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:

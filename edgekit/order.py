@@ -11,6 +11,7 @@ from edgekit.budget import Budget
 from edgekit.bundle import Contents
 from edgekit.dataset import Dataset, open_dataset, open_source
 from edgekit.errors import EdgekitError
+from edgekit.model import Format
 from edgekit.quantization import Calibrator, Precision
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
@@ -30,7 +31,8 @@ class Order:
     """Names, data and the budget. Data paths count from ``base``; ``now_s`` (since 1970) becomes the sequence.
 
     ``precisions``: the only ones that may ship, in order of preference; () leaves them to the target.
-    ``calibrators``: the only ones that are tried; () tries all. ``cache``: a folder for what steps make.
+    ``calibrators``: the only ones that are tried; () tries all. ``formats``: the only ones that are built, see
+    ``recipe.plan``. ``cache``: a folder for what steps make.
     ``clock`` times candidates on a real device, in place of this host.
     """
 
@@ -44,6 +46,7 @@ class Order:
     preprocess: dict[str, Preprocess] = field(default_factory=dict)
     precisions: tuple[Precision, ...] = ()
     calibrators: tuple[Calibrator, ...] = ()
+    formats: tuple[Format, ...] = ()
     cache: Path | None = None
     clock: Clock | None = None
 

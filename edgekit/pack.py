@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from edgekit import compat, fingerprint
 from edgekit.bundle import Contents
 from edgekit.candidate import Candidate
 from edgekit.dataset import Dataset, Sample
@@ -21,7 +22,7 @@ from edgekit.order import Order
 from edgekit.quantization import Precision
 from edgekit.target import needs
 from edgekit_runtime import golden
-from edgekit_runtime.manifest import Manifest, ProofLimits, canonical
+from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits, canonical
 from edgekit_runtime.session import Session
 
 VECTORS = 16
@@ -71,7 +72,7 @@ def contents(
         arch=target.arch,
         format=recipe.format.value,
         precision=recipe.precision.value,
-        engines=needs(recipe.engines, target.threads),
+        engines=_engines(candidate),
         interface=candidate.interface,
         proof=_limits(golden_vectors, recipe.precision),
         budget=dict(order.budget.as_dict()),
@@ -79,6 +80,13 @@ def contents(
         provenance={**_provenance(source, model, order), "data": dict(findings.data), "layers": list(findings.layers)},
     )
     return Contents(manifest, model.path.read_bytes(), golden.dump(golden_vectors))
+
+
+def _engines(candidate: Candidate) -> tuple[EngineNeed, ...]:
+    """The target's engines, each from the first release on that is known to load the model."""
+    found = fingerprint.read(candidate.model.path)
+    wanted = needs(candidate.recipe.engines, candidate.target.threads)
+    return tuple(replace(need, version=compat.narrowed(found, need.name, need.version)) for need in wanted)
 
 
 def _limits(golden_vectors: list[golden.Vector], precision: Precision) -> ProofLimits:
@@ -90,11 +98,16 @@ def _limits(golden_vectors: list[golden.Vector], precision: Precision) -> ProofL
 
 def _provenance(source: Model, model: Model, order: Order) -> dict[str, object]:
     return {
-        "source": {"name": source.path.name, "format": source.format.value, "digest": source.digest},
+        "source": _source(source),
         "passes": list(model.lineage),
         "preprocess": _digest({name: step.as_dict() for name, step in order.preprocess.items()}),
         "tools": {name: version(name) for name in TOOLS},
     }
+
+
+def _source(source: Model) -> dict[str, str]:
+    told = {"name": source.path.name, "format": source.format.value, "digest": source.digest}
+    return {**told, "factory": source.factory} if source.factory else told
 
 
 def _digest(document: object) -> str:

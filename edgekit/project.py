@@ -59,6 +59,7 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     app: Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$")] | None = None
     version: str = ""
     model: str | None = None
+    weights: str | None = None
     targets: list[str] = []
     signing_key: str | None = None
     data: Data = Data()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import device as devices
+from edgekit import fingerprint, preflight
 from edgekit import target as targets
 from edgekit.errors import (
     BundleError,
@@ -18,8 +19,10 @@ from edgekit.errors import (
     EngineNotInstalled,
     IncompatibleTarget,
     TransportError,
+    UnsupportedFormat,
 )
 from edgekit.fleet import Device
+from edgekit.model import Format
 from edgekit.transports import Transport
 from edgekit_runtime.bundle import IMAGE_TYPE, Bundle, Descriptor, blob_path, open_layout
 
@@ -94,6 +97,7 @@ def push(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[s
     before = _live(transport, app)
     sent = 0
     if not before or before["digest"] != digest or before["state"]["name"] != "good":
+        _preflight(parcel, device, transport, tell)
         sent = _send(parcel, transport, tell)
         devices.call(transport, "install", stdin={"digest": digest, "signature": parcel.signature})
         tell("proving on the device")
@@ -107,6 +111,20 @@ def push(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[s
     return Pushed(
         device.name, digest, previous, sent, total, round(time.monotonic() - started, 3), now["state"]["proof"]
     )
+
+
+def _preflight(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None]) -> None:
+    """Before a byte is sent; the proof decides what is not known here. Raises: IncompatibleTarget."""
+    manifest = parcel.bundle.manifest
+    (model,) = [each for each in parcel.bundle.layers if ".model." in each.media_type]
+    try:
+        found = fingerprint.read(blob_path(parcel.bundle.root, model.digest), Format(manifest.format))
+    except UnsupportedFormat as error:
+        tell(f"the proof will tell whether it loads: {error.message}")
+        return
+    verdict = preflight.check(device.name, found, manifest.engines, devices.probe(transport))
+    if verdict.answer == "unknown":
+        tell(f"the proof will tell whether it loads: {verdict.reason}")
 
 
 def _live(transport: Transport, app: str) -> dict[str, Any] | None:

@@ -33,18 +33,26 @@ class Recipe:
         return f"{self.format.value}-{self.precision.value}"
 
 
-def plan(source: Model, target: Target, precisions: Sequence[Precision], passes: Sequence[Pass]) -> tuple[Recipe, ...]:
+def plan(
+    source: Model,
+    target: Target,
+    precisions: Sequence[Precision],
+    passes: Sequence[Pass],
+    wanted: Sequence[Format] = (),
+) -> tuple[Recipe, ...]:
     """The recipes for a target, best first; the first is float where the source is, and the measure of the others.
 
+    Unless formats are wanted, a model in one that the target runs stays in it; another comes in all that it runs.
     Raises: ConversionError when the target runs no format that this model can be brought into.
     """
-    formats = dict.fromkeys(Format(engine.format) for engine in target.engines)
+    runs = dict.fromkeys(Format(engine.format) for engine in target.engines)
+    formats = [form for form in wanted or ([source.format] if source.format in runs else runs) if form in runs]
     recipes = [recipe for form in formats for recipe in _recipes(source, target, form, precisions, passes)]
     if not recipes:
-        wanted = " or ".join(form.value for form in formats)
+        goal = " or ".join(form.value for form in wanted or runs)
         how = f"a quantized {source.format.value} model" if source.quantized else source.format.value
         hint = "give the float model that it was made from" if source.quantized else "export it to ONNX or TFLite"
-        raise ConversionError(f"{source.path.name}: no way from {how} to {wanted} for {target.name}", hint)
+        raise ConversionError(f"{source.path.name}: no way from {how} to {goal} for {target.name}", hint)
     return tuple(recipes)
 
 
@@ -59,8 +67,8 @@ def _recipes(
         return []
     quantizers = {each: (*step.before, step) for step in passes if step.accepts is form for each in step.precisions}
     known: dict[Precision, tuple[Pass, ...]] = {FLOAT: (), **quantizers}
-    wanted = dict.fromkeys([FLOAT, *precisions])
-    return [Recipe(form, Quantization(each), engines, (*route, *known[each])) for each in wanted if each in known]
+    tried = [each for each in dict.fromkeys([FLOAT, *precisions]) if each in known]
+    return [Recipe(form, Quantization(each), engines, (*route, *known[each])) for each in tried]
 
 
 def way(source: Format, goal: Format, passes: Sequence[Pass]) -> tuple[Pass, ...] | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import copyfile, rmtree
 from typing import Any
@@ -25,7 +25,10 @@ from edgekit_runtime.tensors import TensorSpec
 
 DOCUMENT = "entry.json"
 LIMIT_BYTES = 4 << 30
-TOOLS = ("edgekit-sdk", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "numpy")
+TOOLS = (
+    *("edgekit-sdk", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "numpy"),
+    *("keras", "litert-torch", "onnxscript", "tensorflow", "tf-keras", "tf2onnx", "torch"),
+)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,15 @@ class StepCache:
 
 
 def _key(parts: Mapping[str, object]) -> str:
-    tools = {name: version(name) for name in TOOLS}
+    tools = {name: _version(name) for name in TOOLS}
     return _digest({"parts": dict(parts), "tools": tools, "code": _code()})
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _digest(document: object) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from edgekit import activations, calibration, folding
+from edgekit import activations, calibration, compat, fingerprint, folding
 from edgekit.calibration import Statistics
 from edgekit.candidate import Candidate
 from edgekit.dataset import open_source
-from edgekit.errors import ConfigError
+from edgekit.errors import ConfigError, ConversionError
 from edgekit.fidelity import Reference
 from edgekit.model import Model
 from edgekit.order import Order
@@ -35,8 +35,10 @@ from edgekit_runtime.tensors import TensorSpec
 class Workshop:
     """Runs passes in folders of their own under ``folder``."""
 
-    def __init__(self, target: Target, order: Order, folder: Path) -> None:
-        self.target, self.order, self._folder = target, order, folder
+    def __init__(
+        self, target: Target, order: Order, folder: Path, tell: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.target, self.order, self._folder, self._tell = target, order, folder, tell
         self._made: dict[tuple[str, ...], Model] = {}
         self._statistics: dict[str, Statistics] = {}
         self._halves: dict[str, Halves] = {}
@@ -55,7 +57,7 @@ class Workshop:
         if len(tried) == 1:
             return tried[0]
         reference = self.reference(source, recipe)
-        return max(tried, key=lambda candidate: self.sqnr_db(candidate, reference))
+        return min(tried, key=lambda candidate: self._loss(candidate, reference))
 
     def variant(self, source: Model, recipe: Recipe, quantization: Quantization) -> Candidate:
         """The candidate with this quantization. Raises: as ``make``."""
@@ -124,6 +126,10 @@ class Workshop:
         with self.session(candidate) as session:
             return reference.sqnr_db(session)
 
+    def _loss(self, candidate: Candidate, reference: Reference) -> float:
+        with self.session(candidate) as session:
+            return reference.loss(session)
+
     def statistics(self, model: Model) -> Statistics:
         """What calibration samples show within a float model."""
         if model.digest not in self._statistics:
@@ -139,6 +145,7 @@ class Workshop:
         return [found.line] if found and found.line else []
 
     def _candidate(self, recipe: Recipe, model: Model) -> Candidate:
+        _check_loads(model, recipe, self.target)
         return Candidate(recipe, model, self.target, folding.left(self.order.preprocess, model.inputs))
 
     def _run(self, step: Pass, model: Model, quantization: Quantization) -> Model:
@@ -186,6 +193,17 @@ class Workshop:
             order.preprocess,
             self.statistics,
             quantization,
+            self._tell,
+        )
+
+
+def _check_loads(model: Model, recipe: Recipe, target: Target) -> None:
+    """Raises: ConversionError when no release of any engine that the target has for it is known to load the model."""
+    found = fingerprint.read(model.path)
+    verdicts = [compat.within(found, each.name, each.version) for each in recipe.engines]
+    if verdicts and all(verdict.answer == "refused" for verdict in verdicts):
+        raise ConversionError(
+            f"{model.path.name}: no engine of {target.name} loads it: {verdicts[0].reason}", verdicts[0].fix
         )
 
 

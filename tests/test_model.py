@@ -34,7 +34,7 @@ def test_what_is_no_file_is_no_model(tmp_path: Path, name: str) -> None:
     assert caught.value.exit_code == 1
 
 
-@pytest.mark.parametrize("name", ["model.pt", "model.pb", "model", "onnx", "model.onnx.zip"])
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pb", "model", "onnx", "model.onnx.zip"])
 def test_an_unknown_suffix_tells_the_known_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UnsupportedFormat, match=r"not a model format that edgekit reads — known: .h5, .keras, .onnx, "):

@@ -135,6 +135,27 @@ class TestShapes:
 
 
 @tensorflow
+@pytest.mark.parametrize("name", ["image.keras", "sequence.keras", "slash.h5"])
+def test_one_that_is_off_is_refused_with_its_first_layer(
+    made: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = convert_keras.derived
+
+    def wrong(model: Model, path: Path, step: str, names_of: Model) -> Model:
+        document = onnx.load(path)
+        last = [node for node in document.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
+        weight = next(tensor for tensor in document.graph.initializer if tensor.name == last.input[1])
+        changed = onnx.numpy_helper.to_array(weight)[:, ::-1]
+        weight.CopyFrom(onnx.numpy_helper.from_array(changed.copy(), weight.name))
+        onnx.save(document, path)
+        return right(model, path, step, names_of=names_of)
+
+    monkeypatch.setattr(convert_keras, "derived", wrong)
+    with pytest.raises(ConversionError, match=r"; the first layer that differs: (scores|dense\w*|head/scores) — "):
+        converted(made / name, tmp_path, Format.ONNX)
+
+
+@tensorflow
 @pytest.mark.parametrize("target", ["pi", "jetson"])
 def test_onnx_is_written_as_the_target_reads_it(made: Path, tmp_path: Path, target: str) -> None:
     document = onnx.load(converted(made / "image.keras", tmp_path, Format.ONNX, target).path)

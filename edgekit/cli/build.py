@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ REFUSED = 3
 @click.command()
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("--target", "targets", multiple=True, help="A target's name or alias, or your own .toml; repeatable.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="What MODEL, as package.module:factory, is loaded with."
+)
 @click.option("--calibration", help="Samples that set the int8 ranges: .npz, folder of images, or module:function.")
 @click.option("--evaluation", help="Samples, with labels if there are any, that float and int8 are measured on.")
 @click.option("--budget", "lines", multiple=True, metavar="KEY=VALUE", help="A line of the budget; repeatable.")
@@ -22,13 +27,28 @@ REFUSED = 3
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(["int8", "float32"]),
+    type=click.Choice(["float32", "int8", "mixed", "int16x8", "float16", "int8-dynamic", "int8-weights"]),
     help="Ship only this; repeatable, best first.",
 )
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["tflite", "onnx"]),
+    help="Build this format; repeatable (default: the model's own where the target runs it, else all that it runs).",
+)
+@click.option(
+    "--calibrator",
+    "calibrators",
+    multiple=True,
+    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
+    help="Set int8 ranges by this; repeatable (default: by whichever keeps most of the float model's signal).",
+)
+@click.option("--on", "on_device", metavar="DEVICE", help="Time the candidates on this device of fleet.toml.")
 @click.option("--app", help="The app's name on the device (default: the model's file name).")
 @click.option("--output", type=click.Path(path_type=Path), help="Where the bundle goes (default: bundles/APP-TARGET).")
 @json_option
-def build(model: Path | None, output: Path | None, as_json: bool, **flags: Any) -> None:
+def build(model: Path | None, output: Path | None, as_json: bool, on_device: str | None, **flags: Any) -> None:
     """Convert, quantize, measure and sign a model for targets.
 
     Candidates are measured on the evaluation data by the engine that will serve. The best one that holds the budget
@@ -46,13 +66,13 @@ def build(model: Path | None, output: Path | None, as_json: bool, **flags: Any) 
     from edgekit.model import open_model
 
     job = read_job(model, output, flags)
-    source = open_model(job.model)
+    source = open_model(job.model, job.weights)
     places = [job.place(target.name) for target in job.targets]
     for place in places:
         check_place(place)
     signer = signing.signer(job.signing_key)
-    with progress(as_json) as tell:
-        outcomes = [build_one(source, target, job.order, tell) for target in job.targets]
+    with progress(as_json) as tell, _timed_on(on_device, job.order) as order:
+        outcomes = [build_one(source, target, order, tell) for target in job.targets]
         bundles = [
             write(outcome.contents, place, signer) if outcome.contents else None
             for outcome, place in zip(outcomes, places, strict=True)
@@ -67,6 +87,22 @@ def build(model: Path | None, output: Path | None, as_json: bool, **flags: Any) 
         raise SystemExit(REFUSED)
 
 
+@contextmanager
+def _timed_on(name: str | None, order: Any) -> Iterator[Any]:
+    """The order, with a clock on a device where one is named."""
+    from dataclasses import replace
+
+    from edgekit.cli.connect import connected, devices_named
+    from edgekit.timing import DeviceClock
+
+    if name is None:
+        yield order
+        return
+    (device,) = devices_named((name,))
+    with connected(device, accept_new_host_key=False) as transport:
+        yield replace(order, clock=DeviceClock(device.name, transport))
+
+
 def _document(outcome: Any, bundle: Any) -> dict[str, Any]:
     return {
         "target": outcome.target.name,
@@ -78,11 +114,18 @@ def _document(outcome: Any, bundle: Any) -> dict[str, Any]:
     }
 
 
+def _called(one: dict[str, Any]) -> str:
+    """With what distinguishes it: how its ranges were set, how many layers stayed in float."""
+    kept = f"{len(one['float_layers'])} in float" if one["float_layers"] else ""
+    how = ", ".join(filter(None, (one["calibrator"], kept)))
+    return f"{one['name']} ({how})" if how else str(one["name"])
+
+
 def _show(document: dict[str, Any]) -> None:
     columns = ("candidate", "engine", "size", "accuracy", "agreement", "max error", "p50 ms", "p95 ms", "")
     rows = [
         (
-            one["name"],
+            _called(one),
             one["engine"],
             kibibytes(one["size_bytes"]),
             percent(one["accuracy"]),

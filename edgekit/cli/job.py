@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from edgekit.budget import override
 from edgekit.cli.places import BUNDLES
 from edgekit.errors import ConfigError
+from edgekit.model import Format
 from edgekit.order import Order
+from edgekit.project import Project
 from edgekit.project import load as load_project
+from edgekit.quantization import Calibrator, Precision
 from edgekit.target import Target
 from edgekit.target import load as load_target
 from edgekit_runtime.home import NAME
@@ -27,6 +32,8 @@ class Job:
     order: Order
     signing_key: Path | None
     output: Path | None
+    weights: Path | None = None
+    """Of a model that is given as ``package.module:factory``."""
 
     def place(self, target: str) -> Path:
         """Where the bundle for a target goes."""
@@ -42,7 +49,7 @@ def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> 
     names = flags["targets"] or _given(project.targets, "target", "--target pi")
     targets = list(dict.fromkeys(load_target(name) for name in names))
     order = Order(
-        app=_checked(flags["app"]) or project.app or _app_name(path),
+        app=_checked(flags["app"]) or project.app or _app_name(Path(str(path).rpartition(":")[2])),
         version=project.version,
         calibration=flags["calibration"] or _given(project.data.calibration, "calibration data", "--calibration"),
         evaluation=flags["evaluation"] or _given(project.data.evaluation, "evaluation data", "--evaluation"),
@@ -50,10 +57,18 @@ def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> 
         now_s=int(time.time()),
         budget=override(project.budget, flags["lines"]),
         preprocess={name: table.value() for name, table in project.preprocess.items()},
-        precisions=tuple(flags["precisions"]),
+        precisions=tuple(map(Precision, flags["precisions"])),
+        formats=tuple(map(Format, flags["formats"])),
+        calibrators=tuple(map(Calibrator, flags["calibrators"])),
+        cache=Path(platformdirs.user_cache_dir("edgekit"), "steps"),
     )
     key = Path(project.signing_key).expanduser() if project.signing_key else None
-    return Job(path, targets, order, key, output)
+    return Job(path, targets, order, key, output, flags["weights"] or _weights(project, model))
+
+
+def _weights(project: Project, model: Path | None) -> Path | None:
+    """The file's weights belong to the file's model."""
+    return Path(project.weights) if project.weights and model is None else None
 
 
 def _given(value: Any, what: str, flag: str) -> Any:

@@ -21,7 +21,7 @@ def run(model: Model, context: Context) -> Model:
     """Raises: ConversionError."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    form, path = context.target.onnx, context.work / f"{model.path.stem}.clean.onnx"
+    form, path = context.target.onnx, context.work / f"{model.path.stem}.onnx"
     with as_conversion_error(model, "preparation"):
         document = onnx_file.load(model.path)
         if onnx_file.opset(document) < PER_CHANNEL_OPSET:

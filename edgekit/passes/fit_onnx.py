@@ -12,6 +12,7 @@ from edgekit import onnx_file
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass
+from edgekit.passes.opset_onnx import at_opset
 from edgekit.passes.proof import check_engines
 from edgekit_runtime.engines import EngineOptions, ort
 
@@ -40,7 +41,7 @@ def fit(model: Model, context: Context) -> Model:
 
 def _at_opset(model: Model, document: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     try:
-        return onnx.version_converter.convert_version(document, opset)
+        return at_opset(document, opset)
     except (ConvertError, RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())[:300]
         raise ConversionError(

@@ -1,37 +1,35 @@
-"""The child process of convert_keras: the only place where a Keras file is loaded.
+"""The task of convert_keras's child process: the only place where a Keras file is loaded.
 
-Reads one JSON order from standard input, writes the converted model and an .npz of probe inputs with Keras's own
-outputs, and prints one JSON line: the tensors as Keras names them. An error is the last line of standard error.
+Writes the converted model and an .npz of probe inputs with Keras's own outputs; the answer has the tensors as Keras
+names them. With ``layers`` in the order, it writes what each layer gives for that probe instead.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import resource
-import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-MEMORY_BYTES = 16 << 30
-FILE_BYTES = 4 << 30
+from edgekit.passes.tensorflow_child import write_layers, write_onnx, write_probes
+
 FREE = 64
 """What the probes have where a size is free: enough for most windows and strides."""
 
 
-def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
-    order = json.loads(sys.stdin.read())
+def convert(order: dict[str, Any]) -> dict[str, Any]:
     # The person's own keras.json may name another backend; without one, Keras would write it into their home.
     os.environ.update(KERAS_BACKEND="tensorflow", KERAS_HOME=str(Path(order["result"]).parent))
-    os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3")
     model = load(order["source"])
+    if "layers" in order:
+        layers_file(model, order["probe"], order["layers"])
+        return {}
     {"tflite": to_tflite, "onnx": to_onnx}[order["format"]](model, order)
     inputs = specs(model.inputs, [name_of(tensor) for tensor in model.inputs])
     outputs = specs(model.outputs, output_names(model))
-    print(json.dumps({"inputs": inputs, "outputs": outputs, "probe": probe_file(model, order)}))
+    write_probes(order["probe"], probes(model, order["probes"]), runner(model))
+    return {"inputs": inputs, "outputs": outputs}
 
 
 def load(path: str) -> Any:
@@ -58,15 +56,10 @@ def to_tflite(model: Any, order: dict[str, Any]) -> None:
 
 
 def to_onnx(model: Any, order: dict[str, Any]) -> None:
-    import onnx
     import tf2onnx
 
-    from edgekit import onnx_file
-
     document, _ = tf2onnx.convert.from_function(as_function(model), signature(model), opset=order["opset"])
-    onnx_file.drop_unused_opsets(document)
-    document.ir_version = order["ir_version"]
-    onnx.save(document, order["result"])
+    write_onnx(document, order)
 
 
 def as_function(model: Any) -> Any:
@@ -105,28 +98,33 @@ def specs(tensors: Any, names: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def probe_file(model: Any, order: dict[str, Any]) -> str:
-    """Inputs between 0 and 1 with what Keras gives for them."""
+def probes(model: Any, count: int) -> list[list[Any]]:
+    """Inputs between 0 and 1."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for index in range(order["probes"]):
-        sizes = [(1, *(size or FREE for size in tensor.shape[1:])) for tensor in model.inputs]
-        inputs = [rng.random(size).astype(dtype_of(t)) for size, t in zip(sizes, model.inputs, strict=True)]
+    sizes = [(1, *(size or FREE for size in tensor.shape[1:])) for tensor in model.inputs]
+    return [
+        [rng.random(size).astype(dtype_of(tensor)) for size, tensor in zip(sizes, model.inputs, strict=True)]
+        for _ in range(count)
+    ]
+
+
+def runner(model: Any) -> Any:
+    """The model as a function from a list of inputs to a list of outputs."""
+
+    def run(inputs: Sequence[Any]) -> Sequence[Any]:
         outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
-        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        arrays.update({f"in.{index}.{i}": array for i, array in enumerate(inputs)})
-        arrays.update({f"out.{index}.{o}": np.asarray(array) for o, array in enumerate(outputs)})
-    path = f"{order['result']}.probe.npz"
-    np.savez(path, **arrays)
-    return path
+        return outputs if isinstance(outputs, (list, tuple)) else [outputs]
+
+    return run
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras prints in bold
-        print(f"{type(error).__name__}: {' '.join(plain.split())}", file=sys.stderr)
-        sys.exit(1)
+def layers_file(model: Any, path: str, index: int) -> None:
+    """What each layer of one output gives for a probe. Each counts as fed by the one before it."""
+    layers = [layer for layer in model.layers if not isinstance(getattr(layer, "output", []), (list, tuple))]
+    framework = import_module(type(model).__module__.partition(".")[0])
+    whole = framework.Model(model.inputs, [layer.output for layer in layers])
+    names = [layer.name for layer in layers]
+    values = dict(zip(names, runner(whole)(probes(model, index + 1)[index]), strict=True))
+    write_layers(path, values, dict(zip(names, [[], *([name] for name in names)], strict=False)))

@@ -27,8 +27,8 @@ def as_conversion_error(model: Model, what: str) -> Iterator[None]:
         TypeError,
         AttributeError,
     )
-    logger = logging.getLogger()
-    disabled, logger.disabled = logger.disabled, True
+    disabled = logging.root.manager.disable
+    logging.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -39,4 +39,4 @@ def as_conversion_error(model: Model, what: str) -> Iterator[None]:
             f"{model.path.name}: onnxruntime's {what} failed: {line}", "build with --precision float32"
         ) from error
     finally:
-        logger.disabled = disabled
+        logging.disable(disabled)

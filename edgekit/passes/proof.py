@@ -2,21 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgekit.errors import ConversionError
-from edgekit.model import Model
+from edgekit.errors import ConversionError, EngineError
+from edgekit.model import Format, Model
 from edgekit.passes import Feeds
-from edgekit_runtime.engines import Engine
+from edgekit.passes.layers import Layer, first_lost, trace
+from edgekit_runtime.engines import Engine, EngineOptions, litert, ort
 from edgekit_runtime.tensors import TensorSpec
 
 PROBES = 8
 TOLERANCE = 1e-3
 """The largest difference to the source's own outputs, as a share of their span."""
+ENGINES = {Format.ONNX: ort.load, Format.TFLITE: litert.load}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Inputs, and what the source gives for them; both in the order of its tensors."""
+
+    inputs: tuple[NDArray[Any], ...]
+    outputs: tuple[NDArray[Any], ...]
+
+
+def probes_of(source: Model, feeds: Iterable[Feeds]) -> list[Probe]:
+    """What an ONNX or TFLite model gives for the first feeds, and for two at once where the batch is free.
+
+    Raises: EngineError.
+    """
+    engine, first = load(source), list(islice(feeds, PROBES))
+    probes = [_probe(source, feed, engine.run(feed)) for feed in first]
+    if len(first) > 1 and all(spec.shape[:1] == (None,) for spec in source.inputs):
+        pair = {name: np.concatenate([first[0][name], first[1][name]]) for name in first[0]}
+        with suppress(EngineError):  # some call a batch free that is not
+            probes.append(_probe(source, pair, engine.run(pair)))
+    return probes
+
+
+def _probe(source: Model, feed: Feeds, given: Feeds) -> Probe:
+    inputs, outputs = (feed[spec.inner] for spec in source.inputs), (given[spec.inner] for spec in source.outputs)
+    return Probe(tuple(inputs), tuple(outputs))
+
+
+def read_probes(path: Path) -> list[Probe]:
+    """What ``tensorflow_child.write_probes`` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    count = sum(name.startswith("in.") and name.endswith(".0") for name in arrays)
+    return [Probe(_numbered(arrays, f"in.{index}."), _numbered(arrays, f"out.{index}.")) for index in range(count)]
+
+
+def prove(model: Model, probes: Sequence[Probe], layers: Callable[[int], Sequence[Layer]]) -> None:
+    """Raises: ConversionError when a converted model gives something else than its source for a probe.
+
+    It names the first layer that differs; ``layers`` gives those of the source, for the probe of a number.
+    """
+    engine = load(model)
+    for index, probe in enumerate(probes):
+        got = engine.run({spec.inner: array for spec, array in zip(model.inputs, probe.inputs, strict=True)})
+        for spec, want in zip(model.outputs, probe.outputs, strict=True):
+            try:
+                check_output(model, spec, want, got[spec.inner])
+            except ConversionError as error:
+                where = _first_difference(model, probe, partial(layers, index))
+                raise ConversionError(f"{error.message}{where}", error.hint) from error
+    engine.close()
+
+
+def load(model: Model) -> Engine:
+    """The model in its engine. Raises: EngineError."""
+    return ENGINES[model.format](model.path.read_bytes(), EngineOptions(threads=1))
 
 
 def check_engines(model: Model, source: Engine, converted: Engine, feeds: Iterable[Feeds]) -> None:
@@ -41,3 +105,16 @@ def check_output(model: Model, spec: TensorSpec, want: np.ndarray[Any, Any], got
             f"{model.path.name}: output {spec.name} differs from the source by {error:.3g} of a span of {span:.3g}",
             "export it in another way, e.g. to ONNX",
         )
+
+
+def _first_difference(model: Model, probe: Probe, layers: Callable[[], Sequence[Layer]]) -> str:
+    try:
+        lost = first_lost(layers(), [layer.value for layer in trace(model, probe.inputs)])
+    except (ConversionError, EngineError, ValueError, RuntimeError):  # it is only a hint to what is wrong anyway
+        return ""
+    return f"; the first layer that differs: {lost.name.partition(';')[0]}" if lost else ""
+
+
+def _numbered(arrays: dict[str, NDArray[Any]], prefix: str) -> tuple[NDArray[Any], ...]:
+    count = sum(name.startswith(prefix) for name in arrays)
+    return tuple(arrays[f"{prefix}{i}"] for i in range(count))

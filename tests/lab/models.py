@@ -20,11 +20,14 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekit import activations, calibration
 from edgekit import target as targets
-from edgekit.dataset import open_dataset
+from edgekit.calibration import Statistics
+from edgekit.dataset import open_source
 from edgekit.model import Model
 from edgekit.order import Order
 from edgekit.passes import Context
+from edgekit.quantization import Precision, Quantization
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.preprocess import Preprocess
@@ -33,6 +36,10 @@ from edgekit_runtime.session import Session
 SHARED = Path(__file__).parents[3] / "shared" / "models"
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 FLOAT = TensorProto.FLOAT
+UNEVEN = ("/features1/conv/Conv", "/features2/conv/Conv")
+"""The layers of the digits model between which ``uneven_digits`` has its large channel."""
+SEEN: dict[tuple[str, ...], Statistics] = {}
+"""What calibration samples showed within a model is observed once in a process."""
 
 
 def shared(name: str) -> Path:
@@ -47,6 +54,13 @@ def tensorflow(test: Any) -> Any:
     missing = [name for name in ("tensorflow", "keras", "tf_keras", "tf2onnx", "h5py") if find_spec(name) is None]
     skip = pytest.mark.skipif(bool(missing), reason=f"needs the extra [tensorflow]: no {', '.join(missing)}")
     return pytest.mark.tensorflow(skip(test))
+
+
+def torch(test: Any) -> Any:
+    """Marks a test that needs the extra [torch]."""
+    missing = [name for name in ("torch", "litert_torch", "onnxscript", "safetensors") if find_spec(name) is None]
+    skip = pytest.mark.skipif(bool(missing), reason=f"needs the extra [torch]: no {', '.join(missing)}")
+    return pytest.mark.torch(skip(test))
 
 
 def in_keras(code: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -76,8 +90,10 @@ def arrays(name: str, x: str = "x", change: Callable[[Any], Any] = lambda x: x) 
 
     def write(folder: Path) -> tuple[str, str]:
         with np.load(shared(f"data/{name}.npz")) as data:
-            for split, file in (("calib", "calibration"), ("test", "evaluation")):
-                np.savez(folder / f"{file}.npz", x=change(data[f"{split}_{x}"]), labels=data[f"{split}_y"])
+            known = {row.tobytes() for row in data[f"calib_{x}"]}
+            apart = [row.tobytes() not in known for row in data[f"test_{x}"]]  # some are in both splits
+            for split, file, kept in (("calib", "calibration", slice(None)), ("test", "evaluation", apart)):
+                np.savez(folder / f"{file}.npz", x=change(data[f"{split}_{x}"][kept]), labels=data[f"{split}_y"][kept])
         return "calibration.npz", "evaluation.npz"
 
     return write
@@ -90,6 +106,7 @@ def images(name: str) -> Callable[[Path], tuple[str, str]]:
 CIFAR, RAW = arrays("cifar10"), arrays("cifar10", change=lambda x: x.astype(np.float32))
 NORMAL = Preprocess(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layout="NCHW")
 RESNET20 = Task("resnet20_cifar10/resnet20_cifar10.onnx", 0.824, CIFAR, {"image": NORMAL})
+RESNET20_PT2 = replace(RESNET20, model="resnet20_cifar10/resnet20_cifar10.pt2", preprocess={"x": NORMAL})
 RESNET8 = Task("resnet8_cifar10/resnet8_cifar10_float32.tflite", 0.762, RAW)
 RESNET8_INT8 = Task(
     "resnet8_cifar10/resnet8_cifar10_int8.tflite",
@@ -110,7 +127,7 @@ IMAGENET_H5 = Task(
 )
 TEXTLINE = Task(
     "ppocr_textline_cls/ppocr_mobile_v2_textline_cls.onnx",
-    0.933,
+    0.9313,
     arrays("textline_orientation"),
     {"x": Preprocess(color="bgr", mean=(127.5,), std=(127.5,), layout="NCHW")},
 )
@@ -121,14 +138,49 @@ def digits_order(base: Path = DIGITS, **changes: Any) -> Order:
     return replace(order, **changes)
 
 
-def context(work: Path, target: str, order: Order) -> Context:
+def uneven_digits(path: Path, factor: float = 1000.0) -> Path:
+    """The digits model, saying the same, with one channel between two convolutions that many times as large.
+
+    A scale for the whole tensor is then of no use for the other channels: int8 collapses unless both stay in float.
+    """
+    model = onnx.load(DIGITS / "digits.onnx")
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = {node.name: node for node in model.graph.node}
+    before, after = nodes[UNEVEN[0]], nodes[UNEVEN[1]]
+    for name, place, by in (
+        (before.input[1], (0,), factor),
+        (before.input[2], (0,), factor),
+        (after.input[1], (slice(None), 0), 1 / factor),
+    ):
+        array = numpy_helper.to_array(weights[name]).copy()
+        array[place] *= np.float32(by)
+        weights[name].CopyFrom(numpy_helper.from_array(array, name))
+    onnx.save(model, path)
+    return path
+
+
+def context(
+    work: Path, target: str, order: Order, quantization: Quantization = Quantization(Precision.INT8)
+) -> Context:
     """What a pass is given."""
-    return Context(
+
+    def statistics(model: Model) -> Statistics:
+        data = open_source(order.calibration, "calibration", order.base).digest
+        key = (model.digest, data, repr(order.preprocess))
+        if key not in SEEN:
+            within = activations.of(model)
+            SEEN[key] = calibration.observe(within.run(feeds) for feeds in made.feeds(model))
+        return SEEN[key]
+
+    made = Context(
         work,
         targets.load(target),
-        lambda interface: open_dataset(order.calibration, "calibration", interface, order.base),
+        lambda interface: order.dataset("calibration", interface),
         order.preprocess,
+        statistics,
+        quantization,
     )
+    return made
 
 
 def samples(path: Path, count: int = 32, labels: bool = True, **sizes: tuple[int, ...]) -> str:

@@ -1,0 +1,58 @@
+"""SavedModel → TFLite and SavedModel → ONNX, in a child process: a SavedModel is a program.
+
+The child computes what the SavedModel gives for calibration samples, and the conversion must give the same here.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import savedmodel_file
+from edgekit.model import Format, Model, derived
+from edgekit.passes import Context, Pass
+from edgekit.passes.child import TIMEOUT_S, Child
+from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.tensorflow_orders import check_installed, layers_by, order_for
+
+
+def run_tflite(model: Model, context: Context) -> Model:
+    """Raises: ExtraNotInstalled, ConversionError, UnsupportedFormat, DataError."""
+    return _convert(model, context, Format.TFLITE)
+
+
+def run_onnx(model: Model, context: Context) -> Model:
+    """Raises: ExtraNotInstalled, ConversionError, UnsupportedFormat, DataError."""
+    return _convert(model, context, Format.ONNX)
+
+
+def _convert(model: Model, context: Context, form: Format) -> Model:
+    check_installed(model, "SavedModels", form)
+    child = Child("TensorFlow", "savedmodel_child.py", timeout_s=TIMEOUT_S)
+    order = {**order_for(model, context, form), **_signature(model), **_feeds(model, context)}
+    child.answer(order)
+    converted = derived(model, Path(order["result"]), f"savedmodel-to-{form.value}")
+    prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
+    return converted
+
+
+def _signature(model: Model) -> dict[str, Any]:
+    signature = savedmodel_file.signature_of(model.path)
+    inputs, outputs = ([spec.inner for spec in specs] for specs in (signature.inputs, signature.outputs))
+    return {"signature": signature.key, "inputs": inputs, "outputs": outputs}
+
+
+def _feeds(model: Model, context: Context) -> dict[str, Any]:
+    """The first calibration samples, in a file for the child."""
+    path, arrays, count = context.work.resolve() / "feeds.npz", {}, 0
+    for count, feed in enumerate(islice(context.feeds(model), PROBES), 1):
+        arrays.update({f"{count - 1}.{i}": feed[spec.inner] for i, spec in enumerate(model.inputs)})
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return {"feeds": str(path), "probes": count}
+
+
+to_onnx = Pass("savedmodel-to-onnx", Format.SAVED_MODEL, Format.ONNX, run_onnx)
+to_tflite = Pass("savedmodel-to-tflite", Format.SAVED_MODEL, Format.TFLITE, run_tflite)

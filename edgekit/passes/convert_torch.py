@@ -1,0 +1,111 @@
+"""PyTorch → ONNX and PyTorch → TFLite, in a child process; and a factory with its weights → a program.
+
+The child computes what PyTorch itself gives for a few inputs; the conversion must give the same here. ONNX keeps a free
+batch, TFLite has one of 1; axes stay in their order (NCHW stays NCHW). A factory is called without arguments, in the
+child; the first calibration sample, preprocessed, is the example that its module is exported with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import DataError, ExtraNotInstalled
+from edgekit.model import Format, Model, derived, open_model
+from edgekit.passes import Context, Pass
+from edgekit.passes.child import TIMEOUT_S, Child
+from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.tensorflow_orders import layers_by
+from edgekit_runtime.interface import Interface
+from edgekit_runtime.tensors import TensorSpec
+
+CONVERTERS = {Format.ONNX: "onnxscript", Format.TFLITE: "litert_torch", Format.TORCH: "safetensors"}
+BATCHES = (1, 3)
+"""What a free batch is proven with, in turn."""
+
+
+def run_export(model: Model, context: Context) -> Model:
+    """Raises: ExtraNotInstalled, ConversionError, UnsupportedFormat, DataError."""
+    order = _order(model, context, Format.TORCH)
+    example = Path(f"{order['result']}.example.npz")
+    # numpy's savez takes no empty name, and some names for its own arguments
+    np.savez(example, **{f"in.{name}": array for name, array in _example(context).items()})  # type: ignore[arg-type]
+    _child().answer({**order, "factory": model.factory, "folder": str(Path.cwd()), "example": str(example)})
+    return derived(model, Path(order["result"]), "torch-export")
+
+
+def run_onnx(model: Model, context: Context) -> Model:
+    """Raises: ExtraNotInstalled, ConversionError, UnsupportedFormat."""
+    return _convert(model, context, Format.ONNX, BATCHES)
+
+
+def run_tflite(model: Model, context: Context) -> Model:
+    """Raises: ExtraNotInstalled, ConversionError, UnsupportedFormat."""
+    return _convert(model, context, Format.TFLITE, (1,))
+
+
+def _convert(model: Model, context: Context, form: Format, batches: tuple[int, ...]) -> Model:
+    order, child = _order(model, context, form), _child()
+    order["batches"] = [batches[index % len(batches)] for index in range(PROBES)]
+    child.answer(order)
+    result = Path(order["result"])
+    converted = derived(model, result, f"torch-to-{form.value}", names_of=_sized(model, open_model(result)))
+    prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
+    return converted
+
+
+def _sized(model: Model, written: Model) -> Model:
+    """The tensors by their own names, of the sizes that the conversion has left free."""
+
+    def each(known: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(replace(one, shape=other.shape) for one, other in zip(known, found, strict=True))
+
+    return replace(model, inputs=each(model.inputs, written.inputs), outputs=each(model.outputs, written.outputs))
+
+
+def _child() -> Child:
+    return Child("PyTorch", "torch_child.py", timeout_s=TIMEOUT_S)
+
+
+def _order(model: Model, context: Context, form: Format) -> dict[str, Any]:
+    """What the child is told. Raises: ExtraNotInstalled without what converts to the format."""
+    for module in ("torch", CONVERTERS[form]):
+        if find_spec(module) is None:
+            missing = module.replace("_", "-")
+            raise ExtraNotInstalled(
+                f"{model.path.name}: PyTorch models need {missing}", "pip install 'edgekit-sdk[torch]'"
+            )
+    result = context.work.resolve() / f"{model.path.stem}.{'pt2' if form is Format.TORCH else form.value}"
+    return {
+        "source": str(model.path.resolve()),
+        "result": str(result),
+        "probe": f"{result}.probe.npz",
+        "format": form.value,
+        "inputs": [spec.name for spec in model.inputs],
+        "outputs": [spec.name for spec in model.outputs],
+        "dtypes": [spec.dtype for spec in (*model.inputs, *model.outputs)],
+        "opset": context.target.onnx.opset,
+        "ir_version": context.target.onnx.ir_version,
+    }
+
+
+def _example(context: Context) -> dict[str, NDArray[Any]]:
+    """The first calibration sample as a model takes it, by input name, "" for the only one. Raises: DataError."""
+    data, steps = context.calibration(Interface((), (), context.preprocess)), context.preprocess
+    arrays, _ = next(data.source.raw(data.role), ({}, None))
+    if not arrays:
+        raise DataError(f"{data.name}: no {data.role} samples in it", "give at least a few dozen")
+    if list(arrays) in ([""], ["x"]):  # as for any model of a single input, whatever that is called
+        arrays, steps = {"": next(iter(arrays.values()))}, dict(zip([""], steps.values(), strict=False))
+    batched = {name: array[np.newaxis] for name, array in arrays.items()}
+    return {n: steps[n].apply(array, "float32") if n in steps else array for n, array in batched.items()}
+
+
+export = Pass("torch-export", Format.TORCH_MODULE, Format.TORCH, run_export)
+to_onnx = Pass("torch-to-onnx", Format.TORCH, Format.ONNX, run_onnx)
+to_tflite = Pass("torch-to-tflite", Format.TORCH, Format.TFLITE, run_tflite)

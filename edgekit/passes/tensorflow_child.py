@@ -1,0 +1,64 @@
+"""What the children that use TensorFlow share: references for the proof, and writing ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Run = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+def write_probes(path: str, inputs: Sequence[Sequence[Any]], run: Run) -> None:
+    """An .npz of inputs with what the source gives for them, as ``proof.read_probes`` takes it."""
+    import numpy as np
+
+    arrays: dict[str, Any] = {}
+    for index, given in enumerate(inputs):
+        arrays.update({f"in.{index}.{i}": array for i, array in enumerate(given)})
+        arrays.update({f"out.{index}.{o}": np.asarray(array) for o, array in enumerate(run(given))})
+    np.savez(path, **arrays)
+
+
+def write_layers(path: str, values: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]) -> None:
+    """An .npz of what the layers of the source give, in their order, as ``layers.read_layers`` takes it."""
+    import numpy as np
+
+    arrays = {f"value.{i}": np.asarray(value) for i, value in enumerate(values.values())}
+    arrays["names"] = np.array(list(values))
+    arrays["inputs"] = np.array(["\n".join(inputs[name]) for name in values])
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def write_onnx(document: Any, order: Mapping[str, Any]) -> None:
+    """As the target of the order reads it."""
+    import onnx
+
+    from edgekit import onnx_file
+
+    _spell_out_erfc(document.graph)
+    onnx_file.drop_unused_opsets(document)
+    document.ir_version = order["ir_version"]
+    onnx.save(document, order["result"])
+
+
+def _spell_out_erfc(graph: Any) -> None:
+    """erfc(x) = 1 - erf(x), and erfc(-x) = 1 + erf(x), the form of GELU that engines know.
+
+    TensorFlow writes GELU with it; tf2onnx leaves it as it is, and ONNX has no such operator.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    negated = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Neg"}
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Erfc":
+            nodes.append(node)
+            continue
+        (given,), (result,) = node.input, node.output
+        one, erf = f"{result}/one", f"{result}/erf"
+        graph.initializer.append(numpy_helper.from_array(np.float32(1.0), one))
+        nodes.append(helper.make_node("Erf", [negated.get(given, given)], [erf], erf))
+        nodes.append(helper.make_node("Add" if given in negated else "Sub", [one, erf], [result], node.name))
+    del graph.node[:]
+    graph.node.extend(nodes)

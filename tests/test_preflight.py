@@ -1,0 +1,53 @@
+"""Preflight: what a device's facts let through, and what they stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgekit import preflight
+from edgekit.errors import IncompatibleTarget
+from edgekit.fingerprint import Fingerprint, Memory, Operator
+from edgekit.model import Format
+from edgekit_runtime.manifest import EngineNeed
+
+RELU = Fingerprint(Format.ONNX, (Operator("", "Relu", 14, ("float",), ("float",)),), 8, (("", 21),))
+ENGINES = (EngineNeed("litert"), EngineNeed("onnxruntime", ">=1.16"))
+
+
+def facts(**engines: str | None) -> dict[str, Any]:
+    return {"engines": {name.replace("_", "-"): version for name, version in engines.items()}, "memory_mib": 512}
+
+
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        ({"onnxruntime": "1.18.1"}, "loads"),
+        ({"onnxruntime_gpu": "1.23.0"}, "loads"),
+        ({"onnxruntime": None}, "unknown"),
+    ],
+)
+def test_what_may_go(found: dict[str, str | None], answer: str) -> None:
+    assert preflight.check("kitchen", RELU, ENGINES, facts(**found)).answer == answer
+
+
+def test_a_refusal_names_the_device_the_engine_the_reason_and_what_helps() -> None:
+    with pytest.raises(IncompatibleTarget) as error:
+        preflight.check("kitchen", RELU, ENGINES, facts(onnxruntime="1.16.3"))
+    assert error.value.message == "kitchen: has onnxruntime 1.16.3: opset 21 needs onnxruntime >= 1.18"
+    assert "rebuild with opset 19" in (error.value.hint or "") and "edgekit device setup kitchen" in (
+        error.value.hint or ""
+    )
+
+
+def test_the_first_engine_that_is_there_counts() -> None:
+    with pytest.raises(IncompatibleTarget, match="litert loads tflite, not onnx"):
+        preflight.check("kitchen", RELU, ENGINES, facts(onnxruntime="1.23.2", ai_edge_litert="2.3.0"))
+
+
+def test_a_model_that_cannot_fit_into_memory_is_stopped() -> None:
+    with pytest.raises(IncompatibleTarget, match="has 512 MiB of memory, the model needs at least 601"):
+        large = replace(RELU, memory=Memory(600 << 20, 1))
+        preflight.check("kitchen", large, ENGINES, facts(onnxruntime="1.23.2"))
