@@ -82,8 +82,8 @@ def _repairs(each: Recipe, measured: Sequence[Measured], order: Order, same_host
     if each.precision is not Precision.MIXED:
         return not order.precisions
     whole = [one for one in measured if one.format == each.format.value and one.precision == Precision.INT8.value]
-    if not order.precisions and same_host:
-        whole = [one for one in whole if not guard.slower(one, measured)]
+    if not order.precisions and same_host and order.budget.max_size_mib is None:
+        whole = [one for one in whole if guard.faster(one, measured)]
     broken = [guard.broken(one, measured[0], order.budget, comparable_host=False) for one in whole]
     return any(lines and all(each.line != "max_size_mib" for each in lines) for lines in broken)
 

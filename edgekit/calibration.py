@@ -38,6 +38,8 @@ class Histogram:
     low: float = np.inf
     high: float = -np.inf
     counts: Array = field(default_factory=lambda: np.zeros(2 * HALF))
+    sums: dict[int, Array] = field(default_factory=dict)
+    samples: int = 0
 
     def add(self, values: Array) -> None:
         """Values that are no numbers are left out."""
@@ -47,9 +49,23 @@ class Histogram:
             return
         self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
         self._reach_for(max(-self.low, self.high))
+        self._add_means(values)
         step = np.float32(HALF / self.reach)
         places = np.floor(flat.astype(np.float32) * step).astype(np.intp) + HALF
         self.counts += np.bincount(places, minlength=2 * HALF)
+
+    def _add_means(self, values: Array) -> None:
+        self.samples += 1
+        for axis in (1, -1) if values.ndim > 1 else ():
+            others = tuple(each for each in range(values.ndim) if each != axis % values.ndim)
+            mean = values.mean(axis=others, dtype=np.float64)
+            before = self.sums.get(axis, np.zeros_like(mean))
+            self.sums[axis] = before + mean if before.shape == mean.shape else np.full(1, np.nan)
+
+    def mean(self, axis: int) -> Array | None:
+        """The mean for each index along axis 1 or -1, over samples; None where its size changed or nothing was seen."""
+        found = self.sums.get(axis)
+        return None if found is None or not np.isfinite(found).all() else found / self.samples
 
     def _reach_for(self, value: float) -> None:
         """Bins hold their lower end: the reach is beyond every value."""
@@ -145,7 +161,7 @@ def _squared_error(centres: Array, counts: Array, to: Range, levels: int = LEVEL
     step = (to[1] - to[0]) / (levels - 1)
     clipped = np.clip(centres, *to)
     rounded = to[0] + np.rint((clipped - to[0]) / step) * step
-    # Within a bin values are spread evenly: they add its width²/12; a bin wider than a step is told by nothing but that.
+    # Within a bin values are spread evenly: they add its width²/12; one wider than a step is told by that alone.
     width = centres[1] - centres[0] if centres.size > 1 else 0.0
     rounding = (clipped - rounded) ** 2 + width**2 / 12 if width < step else step**2 / 12
     return float(counts @ ((centres - clipped) ** 2 + rounding))

@@ -13,7 +13,7 @@ import operator
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from edgekit_runtime.tensors import fits
 Array = NDArray[Any]
 Raw = tuple[dict[str, Array], int | None]
 
+KEPT_BYTES = 1 << 28
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 SPLITS = {
     "calibration": frozenset({"calib", "calibration", "train", "training"}),
@@ -169,6 +170,35 @@ class FunctionSource:
             raise DataError(
                 f"{self.digest}: sample {number}: {error}", "yield arrays, or pairs of them and an integer label"
             ) from error
+
+
+@dataclass
+class Kept:
+    """A source whose samples stay in memory once they were read, where they are no more than ``KEPT_BYTES``: images are
+    decoded once, however often a build walks through them.
+    """
+
+    source: Source
+    kept: dict[str, list[Raw]] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        return self.source.digest
+
+    def raw(self, role: str) -> Iterator[Raw]:
+        if role in self.kept:
+            yield from self.kept[role]
+            return
+        read, size = list[Raw](), 0
+        for sample in self.source.raw(role):
+            size += sum(array.nbytes for array in sample[0].values())
+            if size <= KEPT_BYTES:
+                read.append(sample)
+            else:
+                read.clear()
+            yield sample
+        if size <= KEPT_BYTES:
+            self.kept[role] = read
 
 
 def open_dataset(source: str, role: str, interface: Interface, base: Path) -> Dataset:

@@ -143,11 +143,21 @@ def _foremost(holding: Sequence[int], candidates: Sequence[Measured], precisions
 
 
 def slower(candidate: Measured, candidates: Sequence[Measured]) -> list[str]:
+    """By how much a candidate is slower than the float one of its format, where that counts."""
+    ratio = _ratio(candidate, candidates)
+    return [f"{ratio:.2f} times as slow as float on this architecture"] if ratio > SLOWER else []
+
+
+def faster(candidate: Measured, candidates: Sequence[Measured]) -> bool:
+    """Whether a candidate is faster than the float one of its format."""
+    return _ratio(candidate, candidates) < 1
+
+
+def _ratio(candidate: Measured, candidates: Sequence[Measured]) -> float:
     floats = [other for other in candidates if other.precision == FLOAT and other.format == candidate.format]
     if candidate.precision == FLOAT or not floats:
-        return []
-    ratio = candidate.latency_ms.p50 / max(floats[0].latency_ms.p50, LEAST_MS)
-    return [f"{ratio:.2f} times as slow as float on this architecture"] if ratio > SLOWER else []
+        return 1.0
+    return candidate.latency_ms.p50 / max(floats[0].latency_ms.p50, LEAST_MS)
 
 
 def _absent(candidates: Sequence[Measured], precisions: Sequence[str]) -> list[str]:

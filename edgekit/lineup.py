@@ -61,7 +61,7 @@ class Lineup:
 
     def samples(self, role: str = "evaluation") -> Dataset:
         """The samples, as the baseline takes them."""
-        return self._workshop.order.dataset(role, self.sessions[0].interface)
+        return self._workshop.samples(role, self.sessions[0].interface)
 
     def scrutiny(self) -> Scrutiny:
         """What the data are, and what looks wrong with them. Raises: DataError, EngineError."""

@@ -16,7 +16,7 @@ import msgspec
 from edgekit import activations, calibration, compat, fingerprint, folding
 from edgekit.calibration import Statistics
 from edgekit.candidate import Candidate
-from edgekit.dataset import open_source
+from edgekit.dataset import Dataset, Kept, open_source
 from edgekit.errors import ConfigError, ConversionError
 from edgekit.fidelity import Reference
 from edgekit.model import Model
@@ -27,6 +27,7 @@ from edgekit.recipe import Recipe
 from edgekit.stability import Halves
 from edgekit.step_cache import StepCache
 from edgekit.target import Target, needs
+from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.session import Session
 from edgekit_runtime.tensors import TensorSpec
@@ -40,6 +41,7 @@ class Workshop:
     ) -> None:
         self.target, self.order, self._folder, self._tell = target, order, folder, tell
         self._made: dict[tuple[str, ...], Model] = {}
+        self._sources: dict[str, Kept] = {}
         self._statistics: dict[str, Statistics] = {}
         self._halves: dict[str, Halves] = {}
         self._references: dict[str, Reference] = {}
@@ -107,6 +109,13 @@ class Workshop:
         all_parts = {**self._parts(recipe.passes[-1], model, recipe.quantization), **parts, "evaluation": evaluation}
         return self._cache(source).document(all_parts, find)
 
+    def samples(self, role: str, interface: Interface) -> Dataset:
+        """The "calibration" or "evaluation" samples; as many as there is room for are read once in a build."""
+        name = getattr(self.order, role)
+        if role not in self._sources:
+            self._sources[role] = Kept(open_source(name, role, self.order.base))
+        return Dataset(name, role, self._sources[role], interface)
+
     def session(self, candidate: Candidate) -> Session:
         """As on the device, but with no more threads than this host has cores. Raises: EngineError."""
         threads = min(self.target.threads, os.cpu_count() or 1)
@@ -118,7 +127,7 @@ class Workshop:
         model = self.prepared(source, recipe)
         if model.digest not in self._references:
             with self.session(self._candidate(recipe, model)) as session:
-                samples = self.order.dataset("calibration", session.interface)
+                samples = self.samples("calibration", session.interface)
                 self._references[model.digest] = Reference.of(session, samples)
         return self._references[model.digest]
 
@@ -189,7 +198,7 @@ class Workshop:
         return Context(
             work,
             self.target,
-            lambda interface: order.dataset("calibration", interface),
+            partial(self.samples, "calibration"),
             order.preprocess,
             self.statistics,
             quantization,

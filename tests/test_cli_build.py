@@ -1,14 +1,16 @@
-"""``edgekit build`` and ``edgekit bundle show``: bad input is one line, an exit status, and nothing half-written."""
+"""``edgekit build`` and ``edgekit bundle``: bad input is one line, an exit status, and nothing half-written."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from onnx import helper
 from edgekit import cli
 from edgekit_runtime.bundle import open_layout
 from edgekit_runtime.session import load
-from tests.lab.bundles import make_bundle
-from tests.lab.models import DIGITS, dense, onnx_model, tensorflow
+from tests.lab.bundles import contents, flip, make_bundle, part_of
+from tests.lab.models import DIGITS, UNEVEN, dense, onnx_model, tensorflow, uneven_digits
 from tests.lab.project import EDGEKIT, Ran, edgekit, project, tree
 
 __all__ = ["project"]  # a fixture
@@ -38,6 +40,8 @@ KEYS = {
     "accuracy",
     "max_abs_error",
     "latency_ms",
+    "calibrator",
+    "float_layers",
     "chosen",
 }
 
@@ -105,7 +109,7 @@ class TestModel:
             (
                 None,
                 "none.onnx",
-                "none.onnx: no such model file — give the path of a .onnx, .tflite, .keras or .h5 file",
+                "none.onnx: no such model file — give the path of a .onnx, .tflite, .keras, .h5 or .pt2 file",
             ),
             (b"hello\n" * 9, "text.onnx", "text.onnx: not an ONNX model, or cut short — export or copy it again"),
             (b"", "empty.onnx", "empty.onnx: an ONNX model without a single node — export or copy it again"),
@@ -113,7 +117,7 @@ class TestModel:
             (b"hello\n" * 9, "text.tflite", "text.tflite: not a TFLite model, or cut short"),
             (b"", "empty.keras", "empty.keras: not a Keras model, or cut short — save it again with model.save()"),
             (b"hello\n" * 9, "text.keras", "text.keras: not a Keras model, or cut short"),
-            (b"hello\n" * 9, "model.pt", "model.pt: not a model format that edgekit reads — known: .h5, .keras, .onnx"),
+            (b"hello\n" * 9, "model.pt", "model.pt: a pickle may run code when it is loaded; it was not loaded — "),
         ],
     )
     def test_what_is_no_model_is_one_line(
@@ -259,10 +263,11 @@ class TestData:
     def test_a_function_in_the_current_folder_is_found_by_the_installed_command(self, here: Path) -> None:
         (here / "my_digits.py").write_text(
             "import numpy as np\n\n\ndef samples():\n    with np.load('evaluation.npz') as data:\n"
-            "        yield from zip(data['x'][:40], data['labels'][:40], strict=True)\n"
+            "        yield from zip(data['x'][:40], data['labels'][:40], strict=True)\n\n\n"
+            "def others():\n    with np.load('calibration.npz') as data:\n        yield from data['x'][:40]\n"
         )
         script = Path(sys.executable).with_name("edgekit")
-        command = [script, "build", "--calibration", "my_digits:samples", "--evaluation", "my_digits:samples", "--json"]
+        command = [script, "build", "--calibration", "my_digits:others", "--evaluation", "my_digits:samples", "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout)["baseline"]["samples"] == 40
 
@@ -282,7 +287,10 @@ class TestConfiguration:
             (["--app", "../../x"], "--app '../../x': no app name"),
             (["--app", "a" * 65], f"--app '{'a' * 65}': no app name"),
             (["--app", ""], "--app '': no app name"),
-            (["--precision", "int4"], "Invalid value for '--precision': 'int4' is not one of 'int8', 'float32'. — try"),
+            (
+                ["--precision", "int4"],
+                "Invalid value for '--precision': 'int4' is not one of 'float32', 'int8', 'mixed', ",
+            ),
             (["--nope"], "No such option"),
         ],
     )
@@ -360,7 +368,7 @@ class TestResult:
         assert set(document["verdict"]) == {"ok", "reasons", "notes"}
         assert document["verdict"]["ok"] is True
         assert all(set(each) == KEYS for each in (document["baseline"], *document["candidates"]))
-        assert all(set(each["latency_ms"]) == {"p50", "p95"} for each in document["candidates"])
+        assert all(set(each["latency_ms"]) == {"p50", "p95", "p50_low", "p50_high"} for each in document["candidates"])
         assert document["baseline"] == document["candidates"][0]
         assert [(each["name"], each["chosen"]) for each in document["candidates"]] == [
             ("onnx-float32", False),
@@ -397,7 +405,7 @@ class TestResult:
             .read_text()
             .replace('name = "jetson-orin"', 'name = "odd"')
             .replace('aliases = ["jetson"]', "aliases = []")
-            .replace('precisions = ["int8", "float32"]', 'precisions = ["float32"]')
+            .replace('precisions = ["int8", "mixed", "float16", "float32"]', 'precisions = ["float32"]')
         )
         words = ["build", "--target", "pi", "--target", "odd.toml", "--budget", "max_size_mib=0.15", "--json"]
         document = run(*words, status=3).document
@@ -412,6 +420,7 @@ class TestResult:
         for name, factor in (("large", 2000), ("small", 1)):
             np.savez(here / f"{name}.npz", x=(np.random.default_rng(0).random((9, 8), np.float32) / 2 + 0.5) * factor)
         words = ["m.onnx", "--calibration", "large.npz", "--evaluation", "small.npz"]
+        words += ["--precision", "int8", "--precision", "float32"]
         document = run("build", *words, "--json").document
         assert [(each["max_abs_error"], each["chosen"]) for each in document["candidates"]] == [
             (0, True),
@@ -463,6 +472,21 @@ class TestResult:
         assert sorted(path.name for path in person) == ["signing_key", "signing_key.pub"]
         assert list((here / "temporary").iterdir()) == []
 
+    def test_mixed_precision_saves_what_int8_ruins_and_both_are_told(self, run: Command, here: Path) -> None:
+        uneven_digits(here / "m.onnx")
+        refused = run("build", "m.onnx", "--precision", "int8", status=3).stdout
+        assert re.search(r"onnx-int8: agrees with float on \d+\.\d\d%, needed are 90\.00%", refused)
+        assert re.search(r"nearest is onnx-int8, which would hold max_accuracy_drop=0\.\d+", refused)
+        words = ["build", "m.onnx", "--precision", "int8", "--precision", "mixed"]
+        document = run(*words, "--json").document
+        assert [each["float_layers"] for each in document["candidates"] if each["chosen"]] == [list(UNEVEN)]
+        explained = run("bundle", "explain", document["bundle"]).stdout.splitlines()
+        assert [line.split()[0] for line in explained if " float32 " in line] == list(UNEVEN)
+
+    def test_only_a_calibrator_that_was_asked_for_is_used(self, run: Command, here: Path) -> None:
+        document = run("build", "--precision", "int8", "--calibrator", "percentile", "--json").document
+        assert [each["calibrator"] for each in document["candidates"]] == ["", "percentile"]
+
 
 class TestInterrupted:
     @pytest.mark.parametrize("step", range(1, 6))
@@ -513,12 +537,44 @@ class TestBundleShow:
         shown = run("bundle", "show", place).stdout
         assert all(word in shown for word in (digest, "digits", "input image", "float32 [N, 1, 8, 8]", "golden.v1+npz"))
         document = run("bundle", "show", place, "--json").document
-        assert set(document) == {"schema_version", "bundle", "digest", "signed", "manifest", "layers"}
+        facts = {"bundle", "digest", "signed", "manifest", "layers", "anatomy", "unfused"}
+        assert set(document) == {"schema_version", *facts}
         assert (document["digest"], document["signed"], document["manifest"]["app"]) == (digest, True, "digits")
         assert [layer["mediaType"].rpartition("edgekit.")[2] for layer in document["layers"]] == [
             "model.v1+onnx",
             "golden.v1+npz",
         ]
+
+    def test_the_layers_in_words_and_in_json(self, run: Command, place: Path) -> None:
+        shown, document = run("bundle", "show", place).stdout, run("bundle", "show", place, "--json").document
+        nodes = onnx.load_from_string(contents().model).graph.node
+        layers = [node for node in nodes if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+        table = shown.splitlines()[-len(layers) :]
+        assert [line.split()[:3] for line in table] == [[node.name, node.op_type, "int8"] for node in layers]
+        assert [layer["name"] for layer in document["anatomy"]["layers"]] == [node.name for node in layers]
+        assert (document["unfused"]["pairs"], document["unfused"]["ends"]) == (0, 2)
+        assert "needs          ai.onnx 17, ir_version 8\nunfused Q/DQ   none left by onnxruntime" in shown
+
+    def test_names_in_a_model_do_not_steer_the_terminal(self, run: Command, here: Path) -> None:
+        model = onnx.load_from_string(contents().model)
+        for node in model.graph.node:
+            node.name = f"evil\x1b[2J\n{node.name}"
+        make_bundle(here / "bundle", replace(contents(), model=model.SerializeToString()))
+        shown = run("bundle", "show", "bundle").stdout
+        assert "evil\ufffd[2J " in shown
+        assert "\x1b" not in shown
+
+    def test_what_is_no_model_inside_is_one_line(self, run: Command, here: Path) -> None:
+        make_bundle(here / "bundle", replace(contents(), model=b"no model at all"))
+        for words in ((), ("--json",)):
+            line = run("bundle", "show", "bundle", *words, status=1).line
+            assert line.startswith("edgekit: bundle: its model cannot be read: ")
+
+    def test_the_format_of_a_plug_in_is_shown_without_layers(self, run: Command, here: Path) -> None:
+        make_bundle(here / "bundle", format="other")
+        assert "operator" not in run("bundle", "show", "bundle").stdout
+        document = run("bundle", "show", "bundle", "--json").document
+        assert (document["anatomy"], document["unfused"]) == (None, None)
 
     def test_a_bundle_without_a_signature_says_so(self, run: Command, place: Path) -> None:
         index = json.loads((place / "index.json").read_bytes())
@@ -554,6 +610,84 @@ class TestBundleShow:
     def test_what_is_no_folder_of_one_is_one_line(self, run: Command, here: Path, name: str) -> None:
         line = run("bundle", "show", name, status=1).line
         assert line == f"edgekit: {name}: not a bundle (no index.json) — 'edgekit build' makes one"
+
+
+class TestBundleExplain:
+    LAYERS = [
+        {"name": "conv", "precision": "int8", "sqnr_db": 31.46, "reason": "over 20 dB"},
+        {"name": "head", "precision": "float32", "sqnr_db": None, "reason": "kept"},
+    ]
+
+    def test_each_layer_with_its_reason(self, run: Command, here: Path) -> None:
+        make_bundle(here / "bundle", provenance={"layers": self.LAYERS})
+        shown = [line.split() for line in run("bundle", "explain", "bundle").stdout.splitlines()]
+        assert shown == [
+            ["layer", "precision", "SQNR", "because"],
+            ["conv", "int8", "31.5", "dB", "over", "20", "dB"],
+            ["head", "float32", "kept"],
+        ]
+        assert run("bundle", "explain", "bundle", "--json").document["layers"] == self.LAYERS
+
+    def test_a_bundle_without_reasons_says_so(self, run: Command, here: Path) -> None:
+        make_bundle(here / "bundle", provenance={})
+        shown = run("bundle", "explain", "bundle").stdout
+        assert shown == "bundle: nothing was measured layer by layer when it was built\n"
+        assert run("bundle", "explain", "bundle", "--json").document["layers"] == []
+
+    def test_an_account_that_cannot_be_read_is_one_line(self, run: Command, here: Path) -> None:
+        make_bundle(here / "bundle", provenance={"layers": [{}]})
+        line = run("bundle", "explain", "bundle", status=1).line
+        assert line == "edgekit: bundle: its account of the layers cannot be read: 'name' — build it again"
+
+
+class TestBundleDiff:
+    @pytest.fixture(autouse=True)
+    def pair(self, here: Path) -> None:
+        make_bundle(here / "int8")
+        model = (DIGITS / "digits.onnx").read_bytes()
+        make_bundle(here / "float", replace(contents(), model=model), precision="float32", verdict={}, arch="riscv64")
+
+    def test_what_changes_in_words(self, run: Command) -> None:
+        shown = run("bundle", "diff", "int8", "float").stdout
+        words = [line.split() for line in shown.splitlines()]
+        assert ["precision", "int8", "float32"] in words
+        assert ["model", "bytes", str(len(contents().model)), str((DIGITS / "digits.onnx").stat().st_size)] in words
+        assert ["candidate", "onnx-int8"] in words
+        assert [each[:3] for each in words if each[:1] in (["A"], ["B"])] == [
+            ["A", "16", "100.00%"],
+            ["B", "16", "100.00%"],
+        ]
+        assert "p50 here: A " in shown
+        assert shown.endswith("For another architecture than this host's, where times differ: B\n")
+
+    def test_what_changes_in_json(self, run: Command, here: Path) -> None:
+        document = run("bundle", "diff", "int8", "float", "--json").document
+        digests = [open_layout(here / name)[0].digest for name in ("int8", "float")]
+        assert [document[side]["digest"] for side in "ab"] == digests
+        assert [each["what"] for each in document["changes"]] == ["arch", "precision"]
+        assert (document["measured"]["a"]["name"], document["measured"]["b"]) == ("onnx-int8", None)
+        assert document["foreign"] == ["b"]
+
+    def test_nothing_changes_in_a_copy(self, run: Command, here: Path) -> None:
+        shutil.copytree(here / "int8", here / "copy")
+        document = run("bundle", "diff", "int8", "copy", "--json").document
+        assert document["changes"] == []
+        assert [(each["agreement"], each["max_abs_error"]) for each in document["behaviour"]] == [(1, 0), (1, 0)]
+
+    def test_other_inputs_are_one_line(self, run: Command, here: Path) -> None:
+        interface = contents().manifest.interface
+        other = replace(interface, inputs=(replace(interface.inputs[0], name="picture"),))
+        make_bundle(here / "other", interface=other)
+        line = run("bundle", "diff", "int8", "other", "--json", status=1).line
+        assert line == (
+            "edgekit: int8 and other: take other inputs (image: float32 [N, 1, 8, 8]; picture: float32 [N, 1, 8, 8])"
+            " — compare bundles of one app"
+        )
+
+    def test_a_bundle_that_is_damaged_or_none_is_one_line(self, run: Command, here: Path) -> None:
+        assert run("bundle", "diff", "int8", "none", status=1).line.startswith("edgekit: none: not a bundle")
+        flip(part_of(here / "float", "golden"))
+        assert run("bundle", "diff", "int8", "float", status=1).line.startswith("edgekit: float: ")
 
 
 def test_init_writes_what_build_then_reads(run: Command, here: Path) -> None:

@@ -2,41 +2,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
 
-from edgekit import guard
-from edgekit.budget import Budget
-from edgekit.dataset import Sample
-from edgekit.errors import DataError, ModelError
-from edgekit.guard import SLOWER, Latency, Measured, Verdict, choose, judge, measure
-from edgekit.model import open_model
-from edgekit_runtime.interface import Interface
-from edgekit_runtime.manifest import EngineNeed
-from edgekit_runtime.session import Session
-from tests.lab.models import dense, onnx_model
+from edgekit.budget import Budget, override
+from edgekit.guard import SLOWER, Verdict, choose, hopeless, judge, nearest
+from edgekit.measure import Latency, Measured, Tally
 
-FLOAT = Measured("onnx-float32", "onnx", "onnxruntime", "float32", 2**20, 100, 1.0, 0.9, 0.0, Latency(10.0, 12.0))
+TIME = Latency(10.0, 12.0, 10.0, 10.0)
+FLOAT = Measured("onnx-float32", "onnx", "onnxruntime", "float32", 2**20, 100, 1.0, 0.9, 0.0, TIME)
 INT8 = replace(
     FLOAT, name="onnx-int8", precision="int8", size_bytes=2**18, agreement=0.97, accuracy=0.895, max_abs_error=0.3
 )
 TFLITE = replace(FLOAT, name="tflite-float32", format="tflite", engine="litert")
 TFLITE8 = replace(INT8, name="tflite-int8", format="tflite", engine="litert")
+MIXED = replace(INT8, name="onnx-mixed", precision="mixed", size_bytes=2**19, agreement=0.99)
 ANY = Budget(None, None, None, None)
 BOTH = ("int8", "float32")
+ALL = ("int8", "mixed", "float32")
 FOREIGN = "latency is this host's, of another architecture than the target: shown, not judged"
 
 
-def p50(measured: Measured, value: float) -> Measured:
-    return replace(measured, latency_ms=Latency(value, value * 1.2))
+def p50(measured: Measured, value: float, low: float | None = None) -> Measured:
+    """It takes so many milliseconds; ``low`` is the lower end of the median's interval."""
+    return replace(measured, latency_ms=Latency(value, value * 1.2, value if low is None else low, value * 1.1))
 
 
 class TestJudge:
@@ -54,8 +47,8 @@ class TestJudge:
             ({"agreement": 0.0}, Budget(min_agreement=None), []),
             ({"size_bytes": 2**20 + 1}, Budget(max_size_mib=1), ["takes 1.000 MiB, allowed are 1"]),
             ({"size_bytes": 2**20}, Budget(max_size_mib=1), []),
-            ({"latency_ms": Latency(1, 5.1)}, Budget(max_p95_ms=5), ["p95 is 5.100 ms, allowed are 5"]),
-            ({"latency_ms": Latency(1, 5.0)}, Budget(max_p95_ms=5), []),
+            ({"latency_ms": Latency(1, 5.1, 1, 1)}, Budget(max_p95_ms=5), ["p95 is 5.100 ms, allowed are 5"]),
+            ({"latency_ms": Latency(1, 5.0, 1, 1)}, Budget(max_p95_ms=5), []),
             ({"max_abs_error": math.inf}, ANY, ["gives NaN, or outputs of another shape than float"]),
             (
                 {"accuracy": 0.0, "agreement": 0.0},
@@ -78,27 +71,54 @@ class TestJudge:
 
 class TestChoose:
     def chosen(
-        self, *candidates: Measured, budget: Budget = Budget(), precisions: Any = BOTH, same: bool = True
+        self, *candidates: Measured, budget: Budget = Budget(), precisions: Any = (), same: bool = True
     ) -> tuple[str | None, Verdict]:
-        index, verdict = choose(candidates, budget, precisions, same)
+        there = tuple(each for each in ALL if each in {one.precision for one in candidates})
+        index, verdict = choose(candidates, budget, precisions or there, same)
         assert verdict.ok == (index is not None)
         return None if index is None else candidates[index].name, verdict
 
-    def test_the_first_precision_that_holds(self) -> None:
+    def test_of_those_about_as_fast_the_smallest(self) -> None:
         assert self.chosen(FLOAT, INT8) == ("onnx-int8", Verdict(True))
-        assert self.chosen(FLOAT, INT8, precisions=("float32", "int8"))[0] == "onnx-float32"
+        assert self.chosen(FLOAT, INT8, precisions=("float32", "int8"))[0] == "onnx-int8"
+        assert self.chosen(FLOAT, p50(INT8, 9), p50(MIXED, 8.2))[0] == "onnx-int8"
+        assert self.chosen(FLOAT, p50(INT8, 9), p50(MIXED, 8))[0] == "onnx-mixed"
+
+    def test_of_those_as_fast_and_as_small_the_one_that_agrees_best(self) -> None:
+        twin = replace(MIXED, size_bytes=INT8.size_bytes)
+        assert self.chosen(FLOAT, INT8, twin)[0] == "onnx-mixed"
+        assert self.chosen(FLOAT, p50(twin, 10.4), p50(INT8, 10))[0] == "onnx-mixed"
+        assert self.chosen(FLOAT, p50(twin, 10), replace(p50(twin, 9.9), name="quicker"))[0] == "quicker"
+
+    def test_a_median_that_may_well_be_as_low_counts_as_fast(self) -> None:
+        """The interval of a noisy median reaches down to the fastest."""
+        assert self.chosen(FLOAT, p50(INT8, 10.5, low=8.7), p50(MIXED, 8))[0] == "onnx-int8"
+        assert self.chosen(FLOAT, p50(INT8, 10.5, low=8.9), p50(MIXED, 8))[0] == "onnx-mixed"
+
+    def test_the_fastest_is_looked_for_among_those_that_may_ship(self) -> None:
+        quick = replace(p50(INT8, 1), agreement=0.5)
+        name, verdict = self.chosen(FLOAT, quick, p50(MIXED, 9.9))
+        assert name == "onnx-mixed"
+        assert verdict.reasons == ("onnx-int8: agrees with float on 50.00%, needed are 90.00%",)
 
     def test_float_ships_where_int8_breaks_the_budget_and_the_verdict_says_why(self) -> None:
         bad = replace(INT8, accuracy=0.5)
         reason = "onnx-int8: accuracy drops by 0.4000 (0.9000 → 0.5000), allowed is 0.01"
         assert self.chosen(FLOAT, bad) == ("onnx-float32", Verdict(True, (reason,)))
-        assert self.chosen(FLOAT, bad, precisions=("int8",)) == (None, Verdict(False, (reason,)))
+        nearest = "nearest is onnx-int8, which would hold max_accuracy_drop=0.4"
+        assert self.chosen(FLOAT, bad, precisions=("int8",)) == (None, Verdict(False, (reason,), (nearest,)))
 
     def test_int8_that_is_slower_is_passed_over_where_float_may_ship(self) -> None:
         slow = p50(INT8, 10 * SLOWER + 0.1)
         reason = "onnx-int8: 1.11 times as slow as float on this architecture"
         assert self.chosen(FLOAT, slow) == ("onnx-float32", Verdict(True, (reason,)))
-        assert self.chosen(FLOAT, p50(INT8, 10 * SLOWER))[0] == "onnx-int8"
+        assert self.chosen(FLOAT, p50(INT8, 10 * SLOWER)) == ("onnx-int8", Verdict(True))
+
+    def test_the_smaller_of_two_that_are_slower_ships_where_float_may_not(self) -> None:
+        name, verdict = self.chosen(FLOAT, p50(INT8, 20), p50(MIXED, 30), precisions=("int8", "mixed"))
+        assert name == "onnx-int8"
+        assert verdict.reasons == ("onnx-mixed: 3.00 times as slow as float on this architecture",)
+        assert verdict.notes == ("onnx-int8: 2.00 times as slow as float on this architecture",)
 
     def test_int8_that_was_asked_for_alone_ships_though_it_is_slower_and_a_note_says_so(self) -> None:
         note = "onnx-int8: 2.00 times as slow as float on this architecture"
@@ -111,13 +131,18 @@ class TestChoose:
     def test_slower_is_meant_within_one_format(self) -> None:
         candidates = (p50(FLOAT, 10), p50(INT8, 5), p50(TFLITE, 1), p50(TFLITE8, 2))
         name, verdict = self.chosen(*candidates)
-        assert name == "onnx-int8"
+        assert name == "tflite-float32"
         assert verdict.reasons == ("tflite-int8: 2.00 times as slow as float on this architecture",)
 
-    def test_the_fastest_of_a_precision_where_the_time_counts(self) -> None:
+    def test_the_fastest_where_the_time_counts(self) -> None:
         assert self.chosen(FLOAT, p50(INT8, 5), TFLITE, p50(TFLITE8, 4))[0] == "tflite-int8"
 
-    def test_the_order_of_the_target_where_it_does_not(self) -> None:
+    def test_the_order_of_precisions_where_it_does_not(self) -> None:
+        assert self.chosen(FLOAT, INT8, MIXED, same=False)[0] == "onnx-int8"
+        assert self.chosen(FLOAT, INT8, MIXED, precisions=("mixed", "int8", "float32"), same=False)[0] == "onnx-mixed"
+        assert self.chosen(FLOAT, INT8, precisions=("float32", "int8"), same=False)[0] == "onnx-float32"
+
+    def test_the_order_of_the_target_among_candidates_of_one_precision(self) -> None:
         name, verdict = self.chosen(FLOAT, p50(INT8, 500), TFLITE, p50(TFLITE8, 4), same=False)
         assert (name, verdict) == ("onnx-int8", Verdict(True, (), (FOREIGN,)))
 
@@ -153,15 +178,85 @@ class TestChoose:
         )
 
 
+class TestNearest:
+    def nearest(self, *candidates: Measured, budget: Budget = Budget(), precisions: Any = ALL) -> str:
+        return nearest([FLOAT, *candidates], budget, precisions, comparable_host=True)
+
+    def test_it_names_all_lines_that_would_have_to_give_way(self) -> None:
+        bad = replace(INT8, accuracy=0.87777, agreement=0.8)
+        want = "nearest is onnx-int8, which would hold max_accuracy_drop=0.0223, min_agreement=0.8"
+        assert self.nearest(bad) == want
+
+    def test_it_is_the_candidate_that_breaks_the_fewest_lines_and_of_these_the_least_by_share(self) -> None:
+        budget = Budget(max_size_mib=0.2, max_p95_ms=100)
+        two = replace(INT8, agreement=0.89)
+        one = replace(INT8, name="large", size_bytes=2**24)
+        assert self.nearest(two, one, budget=budget, precisions=("int8",)).startswith("nearest is large, which")
+        less = replace(one, name="smaller", size_bytes=2**23)
+        assert self.nearest(one, less, budget=budget, precisions=("int8",)).startswith("nearest is smaller, which")
+
+    def test_it_may_ship(self) -> None:
+        bad = replace(INT8, agreement=0.5)
+        near = replace(bad, name="onnx-mixed", precision="mixed", agreement=0.89)
+        assert self.nearest(bad, near, precisions=("int8",)).startswith("nearest is onnx-int8, ")
+
+    def test_nothing_is_near_to_what_gives_nan_or_holds(self) -> None:
+        nan = replace(INT8, max_abs_error=math.inf)
+        assert self.nearest(nan, precisions=("int8",)) == ""
+        assert self.nearest(replace(INT8, agreement=0.0)).endswith("would hold min_agreement=0")
+        assert self.nearest(INT8) == ""
+
+
+class TestHopeless:
+    def hopeless(self, tally: Tally, budget: Budget = Budget(), baseline: Measured = FLOAT) -> bool:
+        return hopeless(tally, baseline, budget)
+
+    def test_not_before_more_samples_disagree_than_may(self) -> None:
+        assert not self.hopeless(Tally(samples=10, agree=0))
+        assert self.hopeless(Tally(samples=11, agree=0))
+        assert not self.hopeless(Tally(samples=100, agree=90))
+        assert not self.hopeless(Tally(samples=100, agree=0), Budget(min_agreement=None))
+
+    def test_not_before_more_labels_are_missed_than_may(self) -> None:
+        """Float misses 10 of 100 and one more may be."""
+        assert not self.hopeless(Tally(samples=11, agree=11, labelled=11, correct=0))
+        assert self.hopeless(Tally(samples=12, agree=12, labelled=12, correct=0))
+        assert not self.hopeless(Tally(samples=12, agree=12, labelled=12, correct=0), Budget(max_accuracy_drop=None))
+
+    def test_without_labels_only_agreement_counts(self) -> None:
+        baseline = replace(FLOAT, accuracy=None)
+        assert not self.hopeless(Tally(samples=12, agree=12), baseline=baseline)
+
+
 shares = st.floats(0, 1)
 sizes = st.floats(1e-4, 1e3)
+latencies = st.tuples(sizes, sizes, sizes, sizes).map(sorted).map(lambda t: Latency(t[1], t[3], t[0], t[2]))
+
+
+@given(st.data(), shares, shares, st.booleans())
+def test_what_is_hopeless_breaks_the_budget_even_if_the_rest_goes_well(
+    data: st.DataObject, drop: float, agreement: float, labels: bool
+) -> None:
+    total = data.draw(st.integers(1, 60))
+    right = data.draw(st.integers(0, total))
+    seen = data.draw(st.integers(0, total))
+    agree, labelled = data.draw(st.integers(0, seen)), data.draw(st.integers(0, seen)) if labels else 0
+    correct = data.draw(st.integers(0, labelled))
+    baseline = replace(FLOAT, samples=total, accuracy=right / total if labels else None)
+    budget = Budget(drop, agreement)
+    if not hopeless(Tally(seen, agree, labelled, correct), baseline, budget):
+        return
+    rest = total - seen
+    accuracy = (correct + rest) / (labelled + rest) if labels and labelled + rest else None
+    best = replace(INT8, samples=total, agreement=(agree + rest) / total, accuracy=accuracy)
+    assert judge(best, baseline, budget, comparable_host=False)
 
 
 @st.composite
 def all_candidates(draw: Any) -> list[Measured]:
     """Candidates as a plan makes them: a float one first, of each format once."""
     forms = draw(st.sampled_from([["onnx"], ["tflite"], ["onnx", "tflite"]]))
-    precisions = draw(st.sampled_from([["float32"], ["float32", "int8"], ["float32", "int8", "int4"]]))
+    precisions = draw(st.sampled_from([["float32"], ["float32", "int8"], ["float32", "int8", "float16"]]))
     return [draw(measured(form, precision)) for form in forms for precision in precisions]
 
 
@@ -177,13 +272,12 @@ def measured(form: str, precision: str) -> st.SearchStrategy[Measured]:
         agreement=shares,
         accuracy=st.none() | shares,
         max_abs_error=st.floats(0, 10) | st.just(math.inf),
-        latency_ms=st.builds(Latency, sizes, sizes),
-        chosen=st.just(False),
+        latency_ms=latencies,
     )
 
 
 budgets = st.builds(Budget, st.none() | shares, st.none() | shares, st.none() | sizes, st.none() | sizes)
-orders = st.lists(st.sampled_from(["int8", "float32", "int4"]), min_size=1, max_size=3, unique=True)
+orders = st.lists(st.sampled_from(["int8", "float32", "float16"]), min_size=1, max_size=3, unique=True)
 
 
 @given(all_candidates(), budgets, orders, st.booleans())
@@ -205,9 +299,15 @@ def test_whatever_was_measured_the_choice_keeps_its_promises(
     assert chosen.precision in order
     assert not broken[chosen.name]
     assert not any(reason.startswith(f"{chosen.name}: ") for reason in verdict.reasons)
-    for other in candidates:
-        if other.precision in order[: order.index(chosen.precision)]:
-            assert any(reason.startswith(f"{other.name}: ") for reason in verdict.reasons)
+    told = [other for other in candidates if any(r.startswith(f"{other.name}: ") for r in verdict.reasons)]
+    others = [other for other in candidates if other.precision in order and other not in told]
+    if same:
+        limit = min(other.latency_ms.p50 for other in others) * SLOWER
+        quick = [other for other in others if other.latency_ms.p50_low <= limit]
+        assert chosen in quick
+        assert all((chosen.size_bytes, -chosen.agreement) <= (each.size_bytes, -each.agreement) for each in quick)
+    else:
+        assert order.index(chosen.precision) == min(order.index(other.precision) for other in others)
     json.dumps([verdict.as_dict(), *(each.as_dict() for each in candidates)], allow_nan=False)
 
 
@@ -215,99 +315,24 @@ def test_whatever_was_measured_the_choice_keeps_its_promises(
 def test_on_another_architecture_no_time_changes_the_choice(
     candidates: list[Measured], budget: Budget, order: list[str], times: list[float]
 ) -> None:
-    others = [replace(each, latency_ms=Latency(time, time)) for each, time in zip(candidates, times, strict=False)]
+    others = [
+        replace(each, latency_ms=Latency(time, time, time, time)) for each, time in zip(candidates, times, strict=False)
+    ]
     assert choose(candidates, budget, order, False) == choose(others, budget, order, False)
 
 
-class TestMeasure:
-    @pytest.fixture
-    def session(self, tmp_path: Path) -> Iterator[Session]:
-        with self.opened(dense(tmp_path / "m.onnx")) as session:
-            yield session
-
-    def opened(self, path: Path) -> Session:
-        model = open_model(path)
-        return Session(path.read_bytes(), Interface(model.inputs, model.outputs), [EngineNeed("onnxruntime")])
-
-    def samples(self, session: Session, count: int = 30, labels: bool = True) -> list[Sample]:
-        """Samples labelled by what the model itself says, every third one wrongly."""
-        found = []
-        for index in range(count):
-            x = np.random.default_rng(index).normal(size=(1, 8)).astype(np.float32)
-            answer = int(session.predict({"x": x})["scores"].argmax())
-            found.append(Sample({"x": x}, (answer + (index % 3 == 0)) % 4 if labels else None))
-        return found
-
-    def test_a_model_agrees_with_itself_and_is_right_where_it_is(self, session: Session) -> None:
-        first, second = measure([session, session], self.samples(session))
-        assert (first.samples, first.agree, second.agree, second.max_abs_error) == (30, 30, 30, 0.0)
-        assert first.accuracy == second.accuracy == pytest.approx(2 / 3)
-        assert 0 < second.latency_ms.p50 <= second.latency_ms.p95
-
-    def test_without_labels_there_is_no_accuracy(self, session: Session) -> None:
-        (tally,) = measure([session], self.samples(session, labels=False))
-        assert tally.accuracy is None
-
-    def test_only_samples_with_labels_count(self, session: Session) -> None:
-        given = self.samples(session, 3)
-        (tally,) = measure([session], [replace(given[0], label=None), *given[1:]])
-        assert (tally.samples, tally.labelled, tally.accuracy) == (3, 2, 1.0)
-
-    def test_outputs_that_are_no_class_scores_have_no_accuracy(self, tmp_path: Path) -> None:
-        path = onnx_model(
-            tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 2, 4]}, {"y": [1, 2, 4]}
-        )
-        with self.opened(path) as session:
-            (tally,) = measure([session], [Sample({"x": np.ones((1, 2, 4), np.float32)}, 1)])
-        assert tally.accuracy is None
-
-    @pytest.mark.parametrize("label", [4, 100, -1])
-    def test_a_label_that_is_no_class_of_the_model_is_named(self, session: Session, label: int) -> None:
-        given = self.samples(session, 3)
-        with pytest.raises(DataError, match=rf"sample 2: label {label}, the model has the classes 0 to 3 — renumber"):
-            measure([session], [*given[:2], replace(given[2], label=label)])
-
-    def test_a_float_model_that_gives_nan_is_named_with_the_sample(self, tmp_path: Path) -> None:
-        path = onnx_model(tmp_path / "m.onnx", [helper.make_node("Sqrt", ["x"], ["root"])], {"x": [1]}, {"root": [1]})
-        good, bad = (Sample({"x": np.array([value], np.float32)}) for value in (4, -4))
-        with self.opened(path) as session, pytest.raises(ModelError, match="sample 1: the float model gives NaN"):
-            measure([session], [good, bad])
-
-    def test_a_candidate_that_gives_nan_is_infinitely_far(self, tmp_path: Path, session: Session) -> None:
-        nodes = [
-            helper.make_node("Sqrt", ["x"], ["root"]),
-            helper.make_node("Slice", ["root", "0", "4", "1"], ["scores"]),
-        ]
-        places = {name: np.array([int(name)], np.int64) for name in ("0", "1", "4")}
-        path = onnx_model(tmp_path / "bad.onnx", nodes, {"x": ["N", 8]}, {"scores": ["N", 4]}, places)
-        with self.opened(path) as other:
-            tally = measure([session, other], self.samples(session))[1]
-        assert tally.max_abs_error == math.inf
-        assert replace(INT8, max_abs_error=tally.max_abs_error).as_dict()["max_abs_error"] is None
-
-    def test_the_first_calls_do_not_count_for_the_latency(self) -> None:
-        tally = guard.Tally(times_ns=[10**9] * guard.WARM_UP + [10**6] * 20)
-        assert tally.latency_ms == Latency(1.0, 1.0)
-        assert guard.Tally(times_ns=[2 * 10**6]).latency_ms == Latency(2.0, 2.0)
-
-    def test_nothing_is_kept_of_a_sample(self, session: Session) -> None:
-        taken = iter(self.samples(session, 5))
-        measure([session], taken)
-        assert next(taken, None) is None
-
-
-def test_what_was_measured_becomes_json() -> None:
-    assert replace(INT8, chosen=True).as_dict() == {
-        "name": "onnx-int8",
-        "format": "onnx",
-        "engine": "onnxruntime",
-        "precision": "int8",
-        "size_bytes": 2**18,
-        "samples": 100,
-        "agreement": 0.97,
-        "accuracy": 0.895,
-        "max_abs_error": 0.3,
-        "latency_ms": {"p50": 10.0, "p95": 12.0},
-        "chosen": True,
-    }
+def test_a_verdict_becomes_json() -> None:
     assert Verdict(False, ("a",), ("b",)).as_dict() == {"ok": False, "reasons": ["a"], "notes": ["b"]}
+
+
+@given(all_candidates(), budgets, orders, st.booleans())
+def test_the_budget_that_is_named_as_the_nearest_is_held(
+    candidates: list[Measured], budget: Budget, order: list[str], same: bool
+) -> None:
+    hint = nearest(candidates, budget, order, same)
+    if not hint:
+        return
+    name, _, lines = hint.removeprefix("nearest is ").partition(", which would hold ")
+    (found,) = [each for each in candidates if each.name == name]
+    assert judge(found, candidates[0], budget, same)
+    assert judge(found, candidates[0], override(budget, lines.split(", ")), same) == []

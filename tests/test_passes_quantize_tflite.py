@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgekit.errors import ConversionError, DataError
 from edgekit.model import Model, open_model
 from edgekit.order import Order
 from edgekit.passes import quantize_tflite
+from edgekit.quantization import Calibrator, Precision, Quantization
 from tests.lab.models import RESNET8, VWW, Task, context, outputs_of, samples, shared, tflite_model
 
 
-def quantized(folder: Path, source: Path, order: Order) -> Model:
-    (folder / "work").mkdir()
-    return quantize_tflite.run(open_model(source), context(folder / "work", "pi", order))
+def quantized(
+    folder: Path, source: Path, order: Order, how: Quantization = Quantization(Precision.INT8), target: str = "pi"
+) -> Model:
+    work = Path(tempfile.mkdtemp(dir=folder))
+    return quantize_tflite.run(open_model(source), context(work, target, order, how))
 
 
 def made_up(folder: Path, *names: str, size: int = 4) -> Order:
@@ -69,6 +73,154 @@ class TestPretrained:
     @pytest.mark.parametrize("task", [VWW], ids=["vww"])
     def test_images_from_a_folder(self, tmp_path: Path, task: Task) -> None:
         assert quantized(tmp_path, shared(task.model), task.order(tmp_path)).quantized
+
+
+PRECISIONS = [  # the size, as a share of float's, and the agreement with float are what was measured, with a margin
+    (Precision.INT8, 0.32, 0.93),
+    (Precision.INT16X8, 0.33, 0.97),
+    (Precision.DYNAMIC, 0.3, 0.97),
+    (Precision.WEIGHTS, 0.3, 0.97),
+    (Precision.FLOAT16, 0.53, 0.98),
+]
+
+
+def resnet_in(folder: Path, precision: Precision, **how: Any) -> Model:
+    return quantized(folder, shared(RESNET8.model), RESNET8.order(folder), Quantization(precision, **how))
+
+
+def agreement(folder: Path, model: Model) -> float:
+    """With float, on some evaluation samples."""
+    _, evaluation = RESNET8.data(folder)
+    with np.load(folder / evaluation) as data:
+        x = {model.inputs[0].name: data["x"][:200]}
+    source = open_model(shared(RESNET8.model))
+    want, got = (next(iter(outputs_of(each, x).values())).argmax(1) for each in (source, model))
+    return float((want == got).mean())
+
+
+def operators(model: Model) -> dict[str, tuple[str, list[str]]]:
+    """By the name of the first output: what it is, and the types of what it takes and gives."""
+    interpreter = Interpreter(
+        model_content=model.path.read_bytes(),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    details = {each["index"]: each for each in interpreter.get_tensor_details()}
+    found = {}
+    for each in interpreter._get_ops_details():
+        around = [details[index] for index in (*each["inputs"], *each["outputs"]) if index >= 0]
+        found[details[each["outputs"][0]]["name"]] = (each["op_name"], [np.dtype(t["dtype"]).name for t in around])
+    return found
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(("precision", "size", "least"), PRECISIONS, ids=lambda each: str(each))
+    def test_each_says_what_float_says_and_is_smaller(
+        self, tmp_path: Path, precision: Precision, size: float, least: float
+    ) -> None:
+        source, model = open_model(shared(RESNET8.model)), resnet_in(tmp_path, precision)
+        assert agreement(tmp_path, model) >= least
+        assert model.size < size * source.size
+        assert [*map(str, model.inputs), *map(str, model.outputs)] == [
+            *map(str, source.inputs),
+            *map(str, source.outputs),
+        ]
+
+    @pytest.mark.parametrize("calibrator", Calibrator)
+    def test_so_does_int8_by_every_calibrator(self, tmp_path: Path, calibrator: Calibrator) -> None:
+        assert agreement(tmp_path, resnet_in(tmp_path, Precision.INT8, calibrator=calibrator)) > 0.93
+
+    @pytest.mark.parametrize(
+        ("precision", "kinds"),
+        [
+            (Precision.INT8, ["int8", "int8", "int32", "int8"]),
+            (Precision.INT16X8, ["int16", "int8", "int64", "int16"]),
+            (Precision.DYNAMIC, ["float32", "int8", "float32", "float32"]),
+            (Precision.WEIGHTS, ["float32", "float32", "float32", "float32"]),
+        ],
+    )
+    def test_what_a_convolution_computes_in(self, tmp_path: Path, precision: Precision, kinds: list[str]) -> None:
+        """Input, weights, bias and output."""
+        convolutions = [
+            types for name, types in operators(resnet_in(tmp_path, precision)).values() if name == "CONV_2D"
+        ]
+        assert convolutions == [kinds] * len(convolutions)
+        assert len(convolutions) == 9
+
+    def test_int16_activations_are_symmetric(self, tmp_path: Path) -> None:
+        found = [each for each in tensors(resnet_in(tmp_path, Precision.INT16X8)) if each["dtype"] is np.int16]
+        assert len(found) > 10
+        assert not any(each["quantization_parameters"]["zero_points"].any() for each in found)
+
+
+class TestFloatLayers:
+    def test_they_stay_float_and_all_others_do_not(self, tmp_path: Path) -> None:
+        source = open_model(shared(RESNET8.model))
+        computing = set(quantize_tflite.quantize.layers(source))
+        kept = frozenset([name for name, (kind, _) in operators(source).items() if kind == "CONV_2D"][2:4])
+        assert kept < computing
+        found = operators(resnet_in(tmp_path, Precision.MIXED, float_layers=kept))
+        convolutions = {name.rstrip(";"): types for name, (kind, types) in found.items() if kind == "CONV_2D"}
+        floats = {name for name, types in convolutions.items() if set(types) == {"float32"}}
+        assert floats == {name.rstrip(";") for name in kept}
+        assert sum(types[1] == "int8" for types in convolutions.values()) == 7
+
+    def test_all_that_may_be_kept_leave_no_layer_in_integers(self, tmp_path: Path) -> None:
+        every = frozenset(quantize_tflite.quantize.layers(open_model(shared(RESNET8.model))))
+        model = resnet_in(tmp_path, Precision.MIXED, float_layers=every)
+        computing = {"CONV_2D", "ADD", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "SOFTMAX"}
+        assert not any("int8" in types for kind, types in operators(model).values() if kind in computing)
+        assert agreement(tmp_path, model) > 0.98
+
+    def test_a_name_with_signs_of_regular_expressions(self, tmp_path: Path) -> None:
+        """The recipe names layers by regular expressions; ``(`` and ``+`` are signs there."""
+        source = tflite_model(tmp_path / "m.tflite")
+        source.write_bytes(source.read_bytes().replace(b"out:0", b"a(+.1"))
+        assert list(quantize_tflite.quantize.layers(open_model(source))) == ["a(+.1", "out:1"]
+        order = made_up(tmp_path, "first", "second")
+        kept = Quantization(Precision.MIXED, float_layers=frozenset({"a(+.1"}))
+        found = operators(quantized(tmp_path, source, order, kept))
+        assert {name: types for kind, types in found.values() for name in [kind] if kind in ("ADD", "SUB")} == {
+            "ADD": ["float32"] * 3,
+            "SUB": ["int8"] * 3,
+        }
+
+    def test_layers_that_only_move_numbers_are_not_among_them(self) -> None:
+        model = open_model(shared(RESNET8.model))
+        moving = {name for name, (kind, _) in operators(model).items() if kind in ("RESHAPE", "DELEGATE")}
+        assert moving
+        assert not moving & set(quantize_tflite.quantize.layers(model))
+
+
+BATCHES = """
+import numpy as np
+def samples():
+    rng = np.random.default_rng(0)
+    for size in (8, 8, 3):
+        yield {"input_1": rng.uniform(0, 255, (size, 32, 32, 3)).astype(np.float32)}
+"""
+
+
+def test_batches_of_several_sizes_calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in_tflite_batches.py").write_text(BATCHES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    order = Order("app", "", *["in_tflite_batches:samples"] * 2, tmp_path, 1)
+    model = quantized(tmp_path, shared(RESNET8.model), order, Quantization(Precision.INT8, Calibrator.ENTROPY))
+    assert agreement(tmp_path, model) > 0.8
+
+
+def test_ranges_are_those_of_the_calibrator(tmp_path: Path) -> None:
+    """A sample in ten thousand values is far beyond the others."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.uniform(-1, 1, (10_000, 4)).astype(np.float32) for name in ("first", "second")}
+    values["first"][77, 2] = 50
+    np.savez(tmp_path / "d.npz", **values)  # type: ignore[arg-type]
+    order = Order("app", "", "d.npz", "d.npz", tmp_path, 1)
+    source = tflite_model(tmp_path / "m.tflite")
+    for calibrator, high in ((Calibrator.MINMAX, 50.0), (Calibrator.PERCENTILE, 1.0)):
+        model = quantized(tmp_path, source, order, Quantization(Precision.INT8, calibrator))
+        (detail,) = [each for each in tensors(model) if each["name"] == "in:0" + "_quantized"]
+        (scale,), (zero,) = (detail["quantization_parameters"][key] for key in ("scales", "zero_points"))
+        assert scale * (127 - zero) == pytest.approx(high, rel=0.1)
 
 
 @pytest.mark.parametrize("signatures", [("serving_default",), ("another",), ()])

@@ -10,7 +10,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from edgekit.errors import ConfigError
-from edgekit.target import Target, load, names
+from edgekit.quantization import Precision
+from edgekit.target import Target, load, names, needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +119,29 @@ def test_tensorrt_gets_symmetric_int8(target: Target) -> None:
     assert (target.onnx.activation, target.onnx.symmetric) == (("int8", True) if tensorrt else ("uint8", False))
 
 
+@every_profile
+def test_float32_may_ship_everywhere_and_is_the_last_choice(target: Target) -> None:
+    assert target.precisions[:2] == (Precision.INT8, Precision.MIXED)
+    assert target.precisions[-1] is Precision.FLOAT32
+    assert len(set(target.precisions)) == len(target.precisions)
+
+
+@every_profile
+def test_tensorrt_gets_nothing_that_it_does_not_compute(target: Target) -> None:
+    tensorrt = any("TensorrtExecutionProvider" in engine.providers for engine in target.engines)
+    left_out = {Precision.DYNAMIC, Precision.WEIGHTS, Precision.INT16X8}
+    assert left_out - set(target.precisions) == (left_out if tensorrt else set())
+
+
+@every_profile
+def test_a_device_is_asked_for_the_engines_of_its_target(target: Target) -> None:
+    found = needs(target.engines, 3)
+    assert [(each.name, each.version, each.threads) for each in found] == [
+        (engine.name, engine.version, 3) for engine in target.engines
+    ]
+    assert [each.providers for each in found] == [engine.providers for engine in target.engines]
+
+
 def test_a_profile_of_ones_own_is_read_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(PROFILE)
@@ -151,7 +175,11 @@ def test_a_name_is_no_path() -> None:
         ("threads = 2", "", "threads: missing"),
         ('"aarch64"', '"arm64"', 'arch: "arm64" is not one of aarch64, x86_64'),
         ('["float32"]', "[]", "precisions: expected array of length >= 1"),
-        ('["float32"]', '["float8"]', 'precisions[0]: "float8" is not one of int8, float32'),
+        (
+            '["float32"]',
+            '["float8"]',
+            'precisions[0]: "float8" is not one of float32, int8, mixed, int16x8, float16, int8-dynamic, int8-weights',
+        ),
         ("[[engine]]", "[engine]", "engine: expected array, got table — write [[engine]], in double brackets"),
         (
             'version = ">=1.19"',

@@ -14,6 +14,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from edgekit import calibration, folding, plugins
+from edgekit.bias import Means
 from edgekit.calibration import Range, Statistics
 from edgekit.dataset import Dataset
 from edgekit.model import Format, Model
@@ -51,6 +52,11 @@ class Context:
         wide = self.quantization.precision is Precision.INT16X8
         found = calibration.ranges(self.statistics(model), Calibrator.MINMAX if wide else self.quantization.calibrator)
         return {**found, **self.pixel_ranges(model)}
+
+    def means(self, model: Model) -> Means:
+        """The mean of each activation for every index along an axis; see ``bias``."""
+        statistics = self.statistics(model)
+        return lambda name, axis: statistics[name].mean(axis) if name in statistics else None
 
     def pixel_ranges(self, model: Model) -> dict[str, Range]:
         """Those of the inputs that may take raw pixels, by inner name."""

@@ -18,7 +18,7 @@ from edgekit import onnx_file
 from edgekit.calibration import Range
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
-from edgekit.passes import Context, Pass
+from edgekit.passes import Context, Pass, bias_onnx
 from edgekit.passes.clean_onnx import clean
 from edgekit.passes.onnx_errors import as_conversion_error
 from edgekit.passes.pixels_onnx import take_pixels
@@ -67,6 +67,7 @@ def _static(model: Model, document: onnx.ModelProto, context: Context) -> onnx.M
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     form, wide = context.target.onnx, context.quantization.precision is Precision.INT16X8
+    bias_onnx.correct(document, context.means(model), context.quantization.float_layers)
     narrow = QuantType.QInt8 if form.activation == "int8" else QuantType.QUInt8
     quantizer = QDQQuantizer(
         document,

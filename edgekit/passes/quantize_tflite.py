@@ -20,7 +20,7 @@ import numpy as np
 from edgekit.calibration import Range
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
-from edgekit.passes import Context, Pass
+from edgekit.passes import Context, Pass, bias_tflite
 from edgekit.quantization import Precision, Quantization
 
 NAME = "quantize-tflite"
@@ -38,10 +38,13 @@ def run(model: Model, context: Context) -> Model:
 
     wanted = context.quantization
     folded = len(context.pixel_ranges(model)) == len(model.inputs)  # the recipe has one entry for all inputs
-    ranges = _statistics(context.ranges(model)) if wanted.precision.calibrated else None
+    source, ranges = tflite_file.with_signature(model.path.read_bytes()), None
+    if wanted.precision.calibrated:
+        source = bias_tflite.correct(source, context.means(model), wanted.float_layers)
+        ranges = _statistics(context.ranges(model))
     try:
         with _quiet():
-            worker = quantizer.Quantizer(tflite_file.with_signature(model.path.read_bytes()))
+            worker = quantizer.Quantizer(source)
             worker.load_quantization_recipe(_recipe(wanted, folded))
             quantized = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:

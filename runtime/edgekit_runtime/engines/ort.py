@@ -21,6 +21,10 @@ EXACT_SUMS = ("session.x64quantprecision", "1")
 """x86 without VNNI adds products of uint8 and int8 in 16 bits, which overflow; with this onnxruntime goes another way
 there and gives what VNNI and ARM give. Only there: it fails on models in which two nodes share a weight."""
 
+KEEP_FLOAT = ("WeightBiasQuantization",)
+"""A pass of onnxruntime's that rounds float weights to int8 where quantized layers surround theirs: what was kept in
+float for its sensitivity would not be computed so."""
+
 # From 1.29 on, onnxruntime reports sessions to its maker and leaves an identifier in ~/.cache, unless this is set
 # before it is imported. Nothing is sent that nobody asked for.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -54,7 +58,9 @@ class OnnxRuntime:
         self._foreign = foreign_errors()
         self._check(model)
         try:
-            session = ort.InferenceSession(model, settings, providers=providers, enable_fallback=0)
+            session = ort.InferenceSession(
+                model, settings, providers=providers, enable_fallback=0, disabled_optimizers=KEEP_FLOAT
+            )
         except self._foreign as error:
             raise EngineError(f"onnxruntime {self.version} cannot load the model: {_line(error)}") from error
         self._session: ort.InferenceSession | None = session
