@@ -97,8 +97,8 @@ def _choose(lineup: Lineup, measured: Sequence[Measured], target: Target, order:
     precisions = [each.value for each in order.precisions or _within(target.precisions, measured)]
     chosen, verdict = guard.choose(measured, order.budget, precisions, _same_host(target, order))
     clock = [f"latency was measured on {order.clock.device}"] if order.clock else []
-    notes = (*verdict.notes, *clock, *lineup.mixed_scales())
-    return chosen, replace(verdict, reasons=(*lineup.failures, *verdict.reasons, *_blame(lineup)), notes=notes)
+    notes = (*verdict.notes, *clock, *lineup.mixed_scales(), *_blame(lineup))
+    return chosen, replace(verdict, reasons=(*lineup.failures, *verdict.reasons), notes=notes)
 
 
 def _within(precisions: Sequence[Precision], measured: Sequence[Measured]) -> tuple[Precision, ...]:

@@ -25,8 +25,8 @@ HALF = 2048
 LEVELS = 256
 KEPT = 0.9999
 """The share of values that the percentile keeps."""
-SHRINKINGS = np.linspace(0.3, 1.0, 57)
-"""Clipping ranges that are tried, as shares of the full one; finer than a half of 8-bit's step they can't be told."""
+SHRINKINGS = np.geomspace(1.0, 0.02, 57)
+"""Shares of the largest value that ranges are cut at, on trial."""
 LEAST = 2.0**-60
 
 
@@ -138,14 +138,15 @@ def entropy(seen: Histogram) -> Range:
 
 
 def _best(seen: Histogram, loss: Callable[[Array, Array, Range], float]) -> Range:
-    """The full range with both ends moved in by the share that costs least; the wider one of equals."""
+    """The range cut at the share of the largest value that costs least; the wider one of equals."""
     used = np.flatnonzero(seen.counts)
     low, high = seen.full
     if not used.size or high - low < LEAST:
         return seen.full
     part = slice(used[0], used[-1] + 1)
     centres, counts = seen.centres[part], seen.counts[part]
-    tried = [(low * share, high * share) for share in SHRINKINGS[::-1]]
+    top = max(-low, high)
+    tried = [(max(low, -top * share), min(high, top * share)) for share in SHRINKINGS]
     return min(tried, key=lambda each: loss(centres, counts, each))
 
 

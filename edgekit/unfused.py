@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.errors import BundleError
 from edgekit_runtime.bundle import MODEL_TYPE, Bundle
 from edgekit_runtime.engines.external import names_files
-from edgekit_runtime.engines.ort import CPU, ERRORS_ONLY, foreign_errors
+from edgekit_runtime.engines.ort import CPU, ERRORS_ONLY, KEEP_FLOAT, foreign_errors
 
 if TYPE_CHECKING:
     import onnx
@@ -157,7 +157,9 @@ def _optimized(model: bytes) -> onnx.GraphProto:
     with tempfile.TemporaryDirectory() as folder:
         settings.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
         try:
-            ort.InferenceSession(model, settings, providers=[CPU], enable_fallback=0)  # which prints
+            ort.InferenceSession(
+                model, settings, providers=[CPU], enable_fallback=0, disabled_optimizers=KEEP_FLOAT
+            )  # a fallback prints
             return onnx.load(settings.optimized_model_filepath).graph
         except foreign_errors() as error:
             raise ValueError(" ".join(str(error).split())[:300]) from error

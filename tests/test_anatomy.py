@@ -278,7 +278,7 @@ class TestBundles:
         ]
         bundle = make_bundle(tmp_path / "bundle", provenance={"layers": layers})
         assert choices(bundle) == (Choice("a", "int8", 31.5, "31.5 dB"), Choice("b", "float32", None, "kept"))
-        assert choices(make_bundle(tmp_path / "other")) == ()
+        assert choices(make_bundle(tmp_path / "other", provenance={})) == ()
 
     @pytest.mark.parametrize(
         "layers",

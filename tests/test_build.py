@@ -369,7 +369,7 @@ class TestMixed:
         assert (mixed.chosen, mixed.float_layers, mixed.calibrator) == (True, UNEVEN, measured["onnx-int8"].calibrator)
         assert mixed.agreement > 0.97
         assert mixed.size_bytes < measured["onnx-float32"].size_bytes
-        (blame,) = [line for line in outcome.verdict.reasons if line.startswith("onnx-mixed: most noise in the ")]
+        (blame,) = [line for line in outcome.verdict.notes if line.startswith("onnx-mixed: most noise in the ")]
         assert all(layer in blame for layer in UNEVEN)
         assert ("onnx-int8-dynamic" in measured) == (target == "pi")
         assert outcome.contents
@@ -398,12 +398,6 @@ class TestMixed:
             names = [each.name for each in digits("jetson", budget=budget).measured]
             assert "onnx-int8" in names
             assert "onnx-mixed" not in names
-
-    def test_where_no_choice_of_layers_is_enough_it_is_a_reason(self) -> None:
-        """No integers at all change nothing in this way."""
-        budget = Budget(max_accuracy_drop=0, min_agreement=1, max_size_mib=0.1)
-        outcome = digits("jetson", budget=budget, precisions=(Precision.INT8, Precision.MIXED))
-        assert outcome.contents is None or outcome.verdict.ok
 
     @pytest.mark.slow
     def test_so_it_is_for_tflite(self, tmp_path: Path) -> None:
@@ -498,7 +492,7 @@ class TestTrouble:
         node = helper.make_node("NoSuchOperator", ["x"], ["y"], domain="my.domain")
         opsets = [("", 17), ("my.domain", 1)]
         path = onnx_model(tmp_path / "m.onnx", [node], {"x": ["N", 8]}, {"y": ["N", 8]}, opsets=opsets)
-        with pytest.raises(Exception, match="onnxruntime .* cannot load the model: ") as caught:
+        with pytest.raises(Exception, match=r"m\.onnx: no engine of raspberry-pi-5 loads it: ") as caught:
             built(path, made_up(tmp_path))
         assert "\n" not in str(caught.value)
 

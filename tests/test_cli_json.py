@@ -18,6 +18,7 @@ from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
 from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, of_another_model, part_of
 from tests.lab.islands import around
+from tests.lab.models import uneven_digits
 from tests.lab.project import Served, desk, document, edgekit, project, served
 from tests.lab.sshd import needs_sshd
 
@@ -155,8 +156,11 @@ class TestPage:
         page.check("edgekit bundle diff", document("bundle", "diff", "one", "foreign"))
 
     def test_a_build_without_labels(self, page: Page, project: Path) -> None:
-        words = ["build", str(DIGITS / "digits.onnx"), "--target", TARGET, *SAMPLES[:3], SAMPLES[1]]
-        made = document(*words)
+        """And of mixed precision."""
+        with np.load(DIGITS / "evaluation.npz") as data:
+            np.savez("bare.npz", x=data["x"][:100])
+        words = ["build", str(uneven_digits(Path("uneven.onnx"))), "--target", TARGET, *SAMPLES[:2]]
+        made = document(*words, "--evaluation", "bare.npz", "--precision", "int8", "--precision", "mixed")
         assert made["builds"][0]["candidates"][0]["accuracy"] is None
         page.check("edgekit build", {key: made[key] for key in ("schema_version", "builds")})
 

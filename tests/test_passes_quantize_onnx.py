@@ -398,7 +398,7 @@ class TestFloatLayers:
         assert (found["QLinearConv"], found["Conv"] + found["FusedConv"]) == (17, 2)
 
     def test_a_session_computes_what_is_written_and_onnxruntime_left_alone_does_not(self, tmp_path: Path) -> None:
-        source, order = shared(RESNET20.model), RESNET20.order(tmp_path)
+        source = shared(RESNET20.model)
         kept = frozenset(layers(source, tmp_path)[3::2])
         model = resnet(tmp_path, Precision.MIXED, float_layers=kept)
         x = {"image": np.random.default_rng(0).normal(size=(8, 3, 32, 32)).astype(np.float32)}

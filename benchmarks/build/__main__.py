@@ -25,7 +25,7 @@ from edgekit.errors import EdgekitError
 from edgekit.model import Format
 
 COLUMNS = (
-    "entry", "engine", "accuracy", "agreement", "KiB", "p50 ms", "95 % of p50", "p95 ms", "unfused", "float layers",
+    "entry", "engine", "accuracy", "agreement", "KiB", "p50 ms", "range of p50", "p95 ms", "unfused", "float layers",
     "wall s", "CPU s", "without imports", "plain budget",
 )  # fmt: skip
 CALLED = ("onnxruntime, best, minmax", "ai-edge-quantizer")

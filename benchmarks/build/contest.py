@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from edgekit.target import Target
 from edgekit_runtime.compare import Outputs, same_answer
 from edgekit_runtime.session import Session
 
+ROUNDS, ROUND = 5, 100
+"""How often every model is loaded anew for its latency, and the calls each time: where a model comes to lie in memory
+makes a difference that more calls do not even out."""
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -70,21 +74,43 @@ class Remembering:
 
 def hold(entries: Sequence[Entry], samples: Dataset, profile: Target, budget: Budget) -> list[Row]:
     """Rows in the order of the entries, the first of which is the float baseline."""
-    rows = [Row(entry, refused=(entry.error,)) for entry in entries]
+    rows, sound = [Row(entry, refused=(entry.error,)) for entry in entries], list[int]()
     with ExitStack() as stack:
-        sessions = dict[int, Remembering]()
+        sessions = list[Remembering]()
         for number, entry in enumerate(entries):
             try:
                 if not entry.error:
-                    sessions[number] = Remembering(stack.enter_context(_session(entry, samples, profile)))
+                    sessions.append(Remembering(stack.enter_context(_session(entry, samples, profile))))
+                    sound.append(number)
             except EdgekitError as error:
                 rows[number] = Row(entry, refused=(error.message,))
-        tallies = measure(list(sessions.values()), samples)  # type: ignore[arg-type]
-        labels = [sample.label for sample in samples]
-        for (number, session), tally in zip(sessions.items(), tallies, strict=True):
-            good = [_good(*each) for each in zip(labels, sessions[0].outputs, session.outputs, strict=True)]
-            rows[number] = _row(entries[number], session.session.engine.name, tally, np.array(good))
+        tallies = measure(sessions, samples)  # type: ignore[arg-type]
+    labels = [sample.label for sample in samples]
+    latencies = _latencies([entries[number] for number in sound], samples, profile)
+    for number, session, tally, latency in zip(sound, sessions, tallies, latencies, strict=True):
+        good = [_good(*each) for each in zip(labels, sessions[0].outputs, session.outputs, strict=True)]
+        row = _row(entries[number], session.session.engine.name, tally, np.array(good))
+        rows[number] = replace(row, latency_ms=latency)
     return [_judged(row, rows[0], budget) for row in rows]
+
+
+def _latencies(entries: Sequence[Entry], samples: Dataset, profile: Target) -> list[Latency]:
+    """Medians over rounds of the medians and the 95th percentiles; the interval is that of the rounds' medians."""
+    first, found = list(islice(samples, ROUND)), [list[Latency]() for _ in entries]
+    for number in range(ROUNDS):
+        start = number * len(entries) // ROUNDS
+        order = [*range(start, len(entries)), *range(start)]
+        with ExitStack() as stack:
+            sessions = [stack.enter_context(_session(entries[place], samples, profile)) for place in order]
+            for place, tally in zip(order, measure(sessions, first), strict=True):
+                found[place].append(tally.latency_ms)
+    return [_over_rounds(each) for each in found]
+
+
+def _over_rounds(each: Sequence[Latency]) -> Latency:
+    medians = sorted(one.p50 for one in each)
+    p95 = sorted(one.p95 for one in each)
+    return Latency(medians[len(each) // 2], p95[len(each) // 2], medians[0], medians[-1])
 
 
 def _session(entry: Entry, samples: Dataset, profile: Target) -> Session:
@@ -125,7 +151,7 @@ def _judged(row: Row, baseline: Row, budget: Budget) -> Row:
     if not row.engine:
         return row
     lines = guard.judge(_measured(row), _measured(baseline), budget, comparable_host=False)
-    return Row(**{**vars(row), "refused": tuple(lines)})
+    return replace(row, refused=tuple(lines))
 
 
 def _measured(row: Row) -> Measured:

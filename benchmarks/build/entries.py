@@ -157,7 +157,6 @@ class Workbench:
 
     def _order(self, tool: Tool, model: Model) -> dict[str, Any]:
         fed = model if tool.starts is not Format.KERAS else next(iter(self.floats.values()))
-        names = [spec.inner if tool.starts is Format.ONNX else spec.name for spec in fed.inputs]
         self._write_feeds("calibration", fed)
         count = sum(1 for _ in self.samples("calibration", fed))
         return {
@@ -165,7 +164,7 @@ class Workbench:
             "source": str(model.path),
             "runtime": str(RUNTIME),
             "feeds": str(self.folder / "calibration.feeds.npz"),
-            "inputs": names,
+            "inputs": _names(tool, fed),
             "count": count,
             "signature": _signature(model),
         }
@@ -209,12 +208,17 @@ class Workbench:
         return replace(told, model=model.path.read_bytes(), interface=interface)
 
     def _built(self, told: Entry, place: Path) -> Entry:
-        """What our own build chose, by the names of the task's model; an error where it refused to."""
+        """What our own build chose, by the names of the task's model; an error where it refused to.
+
+        Its preprocessing may be another than the others': a part of it may have gone into the model.
+        """
         if told.more["format"] is None:
             return replace(told, format="", error="; ".join(told.more["verdict"]["reasons"]))
         own, known = Interface.of(told.more["interface"]), next(iter(self.floats.values()))
         inputs, outputs = _named(own.inputs, known.inputs), _named(own.outputs, known.outputs)
-        return replace(told, model=place.read_bytes(), interface=Interface(inputs, outputs, self.order.preprocess))
+        names = {spec.name: other.name for spec, other in zip(own.inputs, known.inputs, strict=True)}
+        steps = {names[name]: step for name, step in own.preprocess.items()}
+        return replace(told, model=place.read_bytes(), interface=Interface(inputs, outputs, steps))
 
 
 def _named(specs: Sequence[TensorSpec], known: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
@@ -225,6 +229,14 @@ def _cpu_s() -> float:
     """Of all child processes that have ended, and theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def _names(tool: Tool, model: Model) -> list[str]:
+    """What the tool calls the inputs: the tensors of ONNX, the signature of TFLite, the source's own."""
+    if tool.starts is Format.ONNX:
+        return [spec.inner for spec in model.inputs]
+    known = tflite_file.read(model.path) if tool.starts is Format.TFLITE else model
+    return [spec.name for spec in known.inputs]
 
 
 def _signature(model: Model) -> str:

@@ -35,12 +35,23 @@ def _correct(document: Any, graph: Any, operator: Any, work: Callable[[Array], A
     before = _constant(document, graph, old) if old >= 0 else None
     if change is None or before is None:  # converters write zeros for a layer without bias
         return
+    data = np.frombuffer((before + change).astype(np.float32).tobytes(), np.uint8)
+    if _is_alone(document, graph, old):
+        document.buffers[graph.tensors[old].buffer].data = data
+        return
     buffer, tensor = schema.BufferT(), copy(graph.tensors[old])
-    buffer.data = np.frombuffer((before + change).astype(np.float32).tobytes(), np.uint8)
+    buffer.data = data
     tensor.buffer, tensor.name = len(document.buffers), tensor.name + SUFFIX + str(len(graph.tensors)).encode()
     document.buffers.append(buffer)
     graph.tensors.append(tensor)
     operator.inputs = [*operator.inputs[:2], len(graph.tensors) - 1]
+
+
+def _is_alone(document: Any, graph: Any, index: int) -> bool:
+    """Whether one operator alone reads a tensor, and the tensor alone its buffer."""
+    readers = sum(list(each.inputs).count(index) for each in graph.operators if each.inputs is not None)
+    buffer = graph.tensors[index].buffer
+    return readers == 1 and sum(each.buffer == buffer for part in document.subgraphs for each in part.tensors) == 1
 
 
 def _constant(document: Any, graph: Any, index: int) -> Array | None:

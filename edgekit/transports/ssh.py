@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -26,6 +26,8 @@ from edgekit.transports.aside import aside
 from edgekit.transports.ssh_open import STALL_S, open_route
 
 CHUNK = 1 << 17
+BUSY_S = 5.0
+"""As long is waited for a session that is free."""
 BLOCK = 1 << 22
 
 
@@ -98,12 +100,19 @@ class SSH:
         self.close()
 
     def _channel(self, timeout_s: float) -> paramiko.Channel:
-        try:
-            return self._link.open_session(timeout=timeout_s)
-        except paramiko.SSHException as error:
-            if str(error).startswith("Timeout"):  # paramiko has no class for it
-                raise TimeoutError(str(error)) from error
-            raise
+        """Sshd has ten sessions for a connection (MaxSessions), and notices a moment late that one has ended."""
+        until = monotonic() + min(timeout_s, BUSY_S)
+        while True:
+            try:
+                return self._link.open_session(timeout=timeout_s)
+            except paramiko.ChannelException:
+                if monotonic() > until:
+                    raise
+                sleep(0.05)
+            except paramiko.SSHException as error:
+                if str(error).startswith("Timeout"):  # paramiko has no class for it
+                    raise TimeoutError(str(error)) from error
+                raise
 
     @contextmanager
     def _files(self) -> Iterator[paramiko.SFTPClient]:

@@ -16,8 +16,8 @@ import onnx
 from edgekit import build, bundle, signing, target
 from edgekit.bundle import Contents
 from edgekit.model import open_model
-from edgekit.quantization import Precision
 from edgekit.order import Order
+from edgekit.quantization import Precision
 from edgekit_runtime import golden
 from edgekit_runtime.bundle import Bundle, blob_path
 
