@@ -103,7 +103,8 @@ def _ours(bench: Workbench) -> list[Entry]:
 
 def _calls(bench: Workbench, converters: Sequence[Entry], peers: Sequence[Entry]) -> dict[str, float]:
     """Seconds of what a build calls, each in a process of its own; a conversion by onnx2tf as the build ran it."""
-    known = {entry.name: entry.wall_s for entry in (*converters, *peers) if not entry.error}
+    done = (*converters, *(entry for entry in peers if not entry.error))  # a conversion costs its time, sound or not
+    known = {entry.name: entry.wall_s for entry in done}
     found = {name: seconds for name, seconds in known.items() if name in (*CALLED, "tf2onnx", "TFLiteConverter")}
     if not converters:
         found |= {f"float {form.value}": seconds for form, seconds in bench.converted_s.items()}

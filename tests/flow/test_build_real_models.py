@@ -86,8 +86,15 @@ def test_resnet8_tflite_for_a_pi_keeps_the_names_and_the_float_ends_of_its_sourc
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("file", ["resnet8_cifar10.keras", "resnet8_cifar10.h5"])
-@pytest.mark.parametrize("kind", ["pi", "jetson"])
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("resnet8_cifar10.keras", "pi"),
+        pytest.param("resnet8_cifar10.keras", "jetson", marks=pytest.mark.slow),
+        pytest.param("resnet8_cifar10.h5", "pi", marks=pytest.mark.slow),
+        pytest.param("resnet8_cifar10.h5", "jetson", marks=pytest.mark.slow),
+    ],
+)
 def test_resnet8_keras_becomes_what_the_target_runs(tmp_path: Path, file: str, kind: str) -> None:
     pytest.importorskip("tensorflow")
     outcome = made(tmp_path, f"resnet8_cifar10/{file}", kind)
