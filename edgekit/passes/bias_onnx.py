@@ -26,6 +26,7 @@ def correct(document: onnx.ModelProto, means: Means, kept: frozenset[str]) -> No
         target = _adder(graph, node, users) if node.op_type == "MatMul" else node
         if change is not None and target is not None:
             _add(graph, target, change, weights)
+    _drop_unread(graph)
 
 
 def _convolution(node: NodeProto, weights: Array, means: Means) -> Array | None:
@@ -69,6 +70,15 @@ def _add(graph: onnx.GraphProto, node: NodeProto, change: Array, weights: dict[s
     else:
         del node.input[place:]
         node.input.append(name)
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """The biases that were replaced."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    inner = any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute)
+    kept = [tensor for tensor in graph.initializer if inner or tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 SHIFTS: dict[str, Callable[[NodeProto, Array, Means], Array | None]] = {
