@@ -31,10 +31,11 @@ import numpy as np
 import onnx
 from compat_engines import Outcome
 
-from edgekit import compat, fingerprint
+from edgekit import compat
 from edgekit.cli.output import print_table
-from edgekit.compat_verdict import Engine
-from edgekit.fingerprint import Fingerprint
+from edgekit.compat import fingerprint
+from edgekit.compat.fingerprint import Fingerprint
+from edgekit.compat.verdict import Engine
 
 ONNXRUNTIMES = ("1.16.3", "1.19.2", "1.20.1", "1.23.2")
 TFLITES = (("tflite", "2.14.0"), ("litert", "2.1.0"))

@@ -1,4 +1,4 @@
-"""Makes edgekit/tables/onnxruntime.json anew: what each onnxruntime release says of itself, and the newest it loads.
+"""Makes edgekit/compat/tables/onnxruntime.json anew: what each onnxruntime release says of itself, and loads at most.
 
     python benchmarks/compat_tables.py
 
@@ -23,9 +23,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgekit import fingerprint_onnx, ort_kernels
+from edgekit.compat import fingerprint_onnx, ort_kernels
 
-TABLE = Path(__file__).parents[1] / "edgekit" / "tables" / "onnxruntime.json"
+TABLE = Path(__file__).parents[1] / "edgekit" / "compat" / "tables" / "onnxruntime.json"
 RELEASES = [
     "1.16.3",
     "1.17.3",

@@ -1,4 +1,4 @@
-"""Makes edgekit/tables/tflite.json anew: what tflite-runtime and LiteRT really load and run.
+"""Makes edgekit/compat/tables/tflite.json anew: what tflite-runtime and LiteRT really load and run.
 
     python benchmarks/compat_tables_tflite.py
 
@@ -23,10 +23,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from compat_engines import Outcome
 
-from edgekit import fingerprint_tflite
-from edgekit.fingerprint import Operator
+from edgekit.compat import fingerprint_tflite
+from edgekit.compat.fingerprint import Operator
 
-TABLE = Path(__file__).parents[1] / "edgekit" / "tables" / "tflite.json"
+TABLE = Path(__file__).parents[1] / "edgekit" / "compat" / "tables" / "tflite.json"
 RUNTIMES = (("tflite", "2.14.0"), ("litert", "1.4.0"), ("litert", "2.1.0"), ("litert", "2.2.0"), ("litert", "2.3.0"))
 VERSIONS = range(1, 25)
 CUSTOM = ("AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess", "Convolution2DTransposeBias")

@@ -213,7 +213,7 @@ def feeds(model: bytes) -> dict[str, Any]:
     """Ones, by the names of the inputs."""
     from ai_edge_litert import schema_py_generated as schema
 
-    from edgekit.fingerprint_tflite import TYPES
+    from edgekit.compat.fingerprint_tflite import TYPES
 
     document = schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
     graph = document.subgraphs[0]

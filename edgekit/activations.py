@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgekit import onnx_file
+from edgekit.formats import onnx_file
 from edgekit.model import Format, Model
 
 Array = NDArray[Any]

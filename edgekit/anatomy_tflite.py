@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgekit import tflite_graph
 from edgekit.anatomy import QUANTIZED, Anatomy, Layer, precision
-from edgekit.tflite_graph import Graph, Operator, Tensor
+from edgekit.formats import tflite_graph
+from edgekit.formats.tflite_graph import Graph, Operator, Tensor
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 UNPACKING = ("DEQUANTIZE", "DENSIFY")

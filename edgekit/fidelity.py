@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.dataset import Sample
+from edgekit.data.dataset import Sample
 from edgekit.errors import EngineError
 from edgekit_runtime.compare import Outputs, balance
 from edgekit_runtime.session import Session

@@ -10,7 +10,8 @@ from typing import Any
 from edgekit import explain, measure, pack, scales
 from edgekit.bundle import Contents
 from edgekit.candidate import Candidate
-from edgekit.dataset import Dataset
+from edgekit.data.dataset import Dataset
+from edgekit.data.scrutiny import Scrutiny, scrutinize
 from edgekit.errors import ConversionError, EdgekitError, EngineError
 from edgekit.guard import Verdict
 from edgekit.measure import Measured
@@ -21,7 +22,6 @@ from edgekit.order import Clock
 from edgekit.pack import Findings
 from edgekit.quantization import Calibrator, Precision, Quantization
 from edgekit.recipe import FLOAT, Recipe
-from edgekit.scrutiny import Scrutiny, scrutinize
 from edgekit.workshop import Workshop
 from edgekit_runtime.session import Session
 

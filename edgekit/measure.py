@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.candidate import Candidate
-from edgekit.dataset import Sample
+from edgekit.data.dataset import Sample
 from edgekit.errors import DataError, ModelError
 from edgekit_runtime.compare import Outputs, max_abs_error, same_answer
 from edgekit_runtime.session import Session

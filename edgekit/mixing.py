@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from edgekit import guard, measure, mixed
-from edgekit.dataset import Dataset
+from edgekit.data.dataset import Dataset
 from edgekit.errors import ConversionError, EngineError
 from edgekit.fidelity import WORST_DB
 from edgekit.measure import Measured

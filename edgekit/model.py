@@ -50,11 +50,11 @@ class Model:
 
 
 READERS = {
-    Format.KERAS: "edgekit.keras_file:read",
-    Format.ONNX: "edgekit.onnx_file:read",
-    Format.SAVED_MODEL: "edgekit.savedmodel_file:read",
-    Format.TFLITE: "edgekit.tflite_file:read",
-    Format.TORCH: "edgekit.torch_file:read",
+    Format.KERAS: "edgekit.formats.keras_file:read",
+    Format.ONNX: "edgekit.formats.onnx_file:read",
+    Format.SAVED_MODEL: "edgekit.formats.savedmodel_file:read",
+    Format.TFLITE: "edgekit.formats.tflite_file:read",
+    Format.TORCH: "edgekit.formats.torch_file:read",
 }
 
 SUFFIXES = {
@@ -74,7 +74,7 @@ def open_model(path: Path, weights: Path | None = None) -> Model:
     Raises: UnsupportedFormat for what is missing, damaged, unsafe or of no known format.
     """
     if weights is not None or (FACTORY.fullmatch(str(path)) and not path.exists()):
-        return cast("Model", import_module("edgekit.torch_file").read_factory(str(path), weights))
+        return cast("Model", import_module("edgekit.formats.torch_file").read_factory(str(path), weights))
     if (path / "saved_model.pb").is_file():
         return _read(path, Format.SAVED_MODEL)
     if not path.is_file():

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edgekit.budget import Budget
 from edgekit.bundle import Contents
-from edgekit.dataset import Dataset, open_dataset, open_source
+from edgekit.data.dataset import Dataset, open_dataset, open_source
 from edgekit.errors import EdgekitError
 from edgekit.model import Format
 from edgekit.quantization import Calibrator, Precision

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import compat, fingerprint
+from edgekit import compat
 from edgekit.bundle import Contents
 from edgekit.candidate import Candidate
-from edgekit.dataset import Dataset, Sample
+from edgekit.compat import fingerprint
+from edgekit.data.dataset import Dataset, Sample
 from edgekit.guard import Verdict
 from edgekit.measure import Measured
 from edgekit.model import Model

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import device as devices
-from edgekit import fingerprint, preflight
 from edgekit import target as targets
+from edgekit.compat import fingerprint, preflight
 from edgekit.errors import (
     BundleError,
     DeviceError,

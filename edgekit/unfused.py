@@ -24,7 +24,7 @@ from edgekit_runtime.engines.ort import CPU, ERRORS_ONLY, KEEP_FLOAT, foreign_er
 if TYPE_CHECKING:
     import onnx
 
-    from edgekit.tflite_graph import Graph, Operator
+    from edgekit.formats.tflite_graph import Graph, Operator
 
 QUANTIZE = ("QuantizeLinear", "QUANTIZE")
 DEQUANTIZE = ("DequantizeLinear", "DEQUANTIZE")
@@ -180,7 +180,7 @@ def _flat(graph: onnx.GraphProto) -> tuple[list[Node], frozenset[str]]:
 
 def _tflite(model: bytes) -> Unfused:
     """By the file: LiteRT executes it as it stands, but unpacks constants before the first call. Raises: ValueError."""
-    from edgekit import tflite_graph
+    from edgekit.formats import tflite_graph
 
     nodes, ends = list[Node](), set[str]()
     for number, graph in enumerate(tflite_graph.read(model).graphs):

@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
-from edgekit import activations, calibration, compat, fingerprint, folding
+from edgekit import activations, calibration, compat, folding
 from edgekit.calibration import Statistics
 from edgekit.candidate import Candidate
-from edgekit.dataset import Dataset, Kept, open_source
+from edgekit.compat import fingerprint
+from edgekit.data.dataset import Dataset, Kept, open_source
+from edgekit.data.stability import Halves
 from edgekit.errors import ConfigError, ConversionError
 from edgekit.fidelity import Reference
 from edgekit.model import Model
@@ -24,7 +26,6 @@ from edgekit.order import Order
 from edgekit.passes import Context, Pass, fit_onnx, fit_tflite
 from edgekit.quantization import Calibrator, Precision, Quantization
 from edgekit.recipe import Recipe
-from edgekit.stability import Halves
 from edgekit.step_cache import StepCache
 from edgekit.target import Target, needs
 from edgekit_runtime.interface import Interface

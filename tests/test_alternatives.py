@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import census
-from edgekit.alternatives import Alternative, alternatives
-from edgekit.dataset import Sample
+from edgekit.data import census
+from edgekit.data.alternatives import Alternative, alternatives
+from edgekit.data.dataset import Sample
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit import anatomy_onnx, anatomy_tflite, tflite_graph
+from edgekit import anatomy_onnx, anatomy_tflite
 from edgekit.anatomy import Anatomy, Choice, Total, choices, dissect, precision
 from edgekit.errors import BundleError
+from edgekit.formats import tflite_graph
 from tests.lab.bundles import contents, make_bundle
 from tests.lab.models import RESNET8, RESNET8_INT8, RESNET20, dense, onnx_model, shared, tflite_model
 

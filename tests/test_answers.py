@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.answers import Answers, confidence, distinction, guessing, luck, several
+from edgekit.data.answers import Answers, confidence, distinction, guessing, luck, several
 
 RNG = np.random.default_rng(0)
 BOOLEANS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40).map(np.array)

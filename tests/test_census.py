@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgekit import census
-from edgekit.census import Census, Column
-from edgekit.dataset import Sample, open_dataset
+from edgekit.data import census
+from edgekit.data.census import Census, Column
+from edgekit.data.dataset import Sample, open_dataset
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec

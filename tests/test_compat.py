@@ -14,9 +14,10 @@ import onnx
 import pytest
 from onnx import parser
 
-from edgekit import compat, fingerprint, fingerprint_onnx, ort_kernels, tflite_kernels
-from edgekit.compat_verdict import Engine, Verdict, number
-from edgekit.fingerprint import Fingerprint, Operator
+from edgekit import compat
+from edgekit.compat import fingerprint, fingerprint_onnx, ort_kernels, tflite_kernels
+from edgekit.compat.fingerprint import Fingerprint, Operator
+from edgekit.compat.verdict import Engine, Verdict, number
 from edgekit.model import Format
 from edgekit_runtime.engines import EngineOptions, litert, ort
 from edgekit_runtime.errors import EngineError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekit.dataset import Dataset, open_dataset
+from edgekit.data.dataset import Dataset, open_dataset
 from edgekit.errors import ConfigError, DataError
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess

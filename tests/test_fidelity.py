@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from edgekit import fidelity
-from edgekit.dataset import Sample
+from edgekit.data.dataset import Sample
 from edgekit.errors import EngineError
 from edgekit.fidelity import BEST_DB, SAMPLES, WORST_DB, Reference
 from edgekit.model import open_model

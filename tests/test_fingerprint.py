@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, parser
 
-from edgekit import fingerprint, fingerprint_onnx
+from edgekit.compat import fingerprint, fingerprint_onnx
+from edgekit.compat.fingerprint import SHARED_AXIS, UNKNOWN, Step, most_alive
 from edgekit.errors import UnsupportedFormat
-from edgekit.fingerprint import SHARED_AXIS, UNKNOWN, Step, most_alive
 from edgekit.model import Format
 from tests.lab import models
 

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from edgekit import target as targets
 from edgekit.candidate import Candidate
-from edgekit.dataset import Sample
+from edgekit.data.dataset import Sample
 from edgekit.errors import DataError, ModelError
 from edgekit.measure import TURN, WARM_UP, Latency, Measured, Tally, measure, measured, retrace
 from edgekit.model import Format, open_model

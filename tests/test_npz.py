@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from edgekit import npz
+from edgekit.data import npz
 from edgekit.errors import DataError
 
 X = np.random.default_rng(0).random((6, 1, 8, 8), np.float32)
@@ -113,7 +113,7 @@ class TestRows:
             for _ in range(400):
                 stream.write(bytes(224 * 224 * 3 * 4))
         code = (
-            "import resource, sys; from pathlib import Path; from edgekit import npz\n"
+            "import resource, sys; from pathlib import Path; from edgekit.data import npz\n"
             "resource.setrlimit(resource.RLIMIT_DATA, (200 << 20, 200 << 20))\n"
             "print(sum(1 for row in npz.rows(Path(sys.argv[1]))))"
         )

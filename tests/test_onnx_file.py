@@ -14,8 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgekit import onnx_file
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats import onnx_file
 from edgekit.model import open_model
 from tests.lab.models import DIGITS, RESNET20, TEXTLINE, dense, onnx_model, shared, two_by_two
 

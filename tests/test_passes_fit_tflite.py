@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit import tflite_file
+from edgekit.formats import tflite_file
 from edgekit.model import open_model
 from edgekit.passes.fit_tflite import fit
 from edgekit_runtime.engines import EngineOptions, litert

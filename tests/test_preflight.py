@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgekit import preflight
+from edgekit.compat import preflight
+from edgekit.compat.fingerprint import Fingerprint, Memory, Operator
 from edgekit.errors import IncompatibleTarget
-from edgekit.fingerprint import Fingerprint, Memory, Operator
 from edgekit.model import Format
 from edgekit_runtime.manifest import EngineNeed
 

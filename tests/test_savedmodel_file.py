@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from edgekit import savedmodel_file
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats import savedmodel_file
+from edgekit.formats.savedmodel_schema import SavedModel
 from edgekit.model import Format, open_model
-from edgekit.savedmodel_schema import SavedModel
 from tests.lab.models import shared
 
 KWS = "dscnn_kws/saved_model"

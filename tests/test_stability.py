@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.stability import ALLOWED, Halves, Ranges, Stability, difference, of_halves
+from edgekit.data.stability import ALLOWED, Halves, Ranges, Stability, difference, of_halves
 from tests.lab.models import DIGITS, shared
 
 ENDS = st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).map(lambda pair: (min(pair), max(pair)))

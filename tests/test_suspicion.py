@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import census
-from edgekit.census import Census
-from edgekit.dataset import Sample, open_dataset
+from edgekit.data import census
+from edgekit.data.census import Census
+from edgekit.data.dataset import Sample, open_dataset
+from edgekit.data.suspicion import check_apart, suspicions
 from edgekit.errors import DataError
-from edgekit.suspicion import check_apart, suspicions
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec

@@ -7,8 +7,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from edgekit import tflite_file
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats import tflite_file
 from edgekit.model import open_model
 from tests.lab.models import DSCNN_INT8, RESNET8, RESNET8_INT8, VWW, outputs_of, shared, tflite_model
 

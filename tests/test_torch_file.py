@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats.torch_file import rewrite
 from edgekit.model import Format, open_model
-from edgekit.torch_file import rewrite
 from tests.lab.models import RESNET20_PT2, shared, torch
 
 Document = dict[str, Any]

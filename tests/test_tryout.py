@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import census, tryout
-from edgekit.dataset import Dataset, Raw, Sample
+from edgekit.data import census, tryout
+from edgekit.data.dataset import Dataset, Raw, Sample
+from edgekit.data.scrutiny import scrutinize
 from edgekit.errors import DataError
 from edgekit.model import open_model
-from edgekit.scrutiny import scrutinize
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.preprocess import Preprocess

@@ -16,7 +16,7 @@ from benchmarks.build.entries import Entry, engines_of
 from edgekit import anatomy_onnx, guard, unfused
 from edgekit.anatomy import FLOATS
 from edgekit.budget import Budget
-from edgekit.dataset import Dataset
+from edgekit.data.dataset import Dataset
 from edgekit.errors import EdgekitError
 from edgekit.measure import Latency, Measured, Tally, measure
 from edgekit.target import Target

@@ -15,11 +15,12 @@ import onnx
 
 from benchmarks.build import making
 from benchmarks.build.tasks import Task
-from edgekit import environments, onnx_file, recipe, tflite_file
+from edgekit import environments, recipe
 from edgekit import target as targets
-from edgekit.dataset import Dataset
+from edgekit.data.dataset import Dataset
 from edgekit.environments import Environment
 from edgekit.errors import EdgekitError
+from edgekit.formats import onnx_file, tflite_file
 from edgekit.model import Format, Model, derived, open_model
 from edgekit.passes import all_passes
 from edgekit.passes.child import Child

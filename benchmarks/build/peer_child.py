@@ -76,7 +76,7 @@ def onnxruntime_static(order: Order) -> Callable[[], None]:
 def ai_edge(order: Order) -> Callable[[], None]:
     from ai_edge_quantizer import quantizer, recipe
 
-    from edgekit import tflite_file
+    from edgekit.formats import tflite_file
 
     def work() -> None:
         ends = [{"regex": ".*", "operation": end, "algorithm_key": "no_quantize"} for end in ("INPUT", "OUTPUT")]

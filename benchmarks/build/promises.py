@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.build.contest import Row
-from edgekit.answers import luck
+from edgekit.data.answers import luck
 
 NOISE = 0.05
 """A difference in accuracy that luck brings about oftener than this is none."""

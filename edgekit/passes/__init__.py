@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgekit import calibration, folding, plugins
 from edgekit.bias import Means
 from edgekit.calibration import Range, Statistics
-from edgekit.dataset import Dataset
+from edgekit.data.dataset import Dataset
 from edgekit.model import Format, Model
 from edgekit.quantization import Calibrator, Precision, Quantization
 from edgekit.target import Target

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgekit import tflite_file
 from edgekit.bias import Array, Means, rounding, shift
+from edgekit.formats import tflite_file
 
 SUFFIX = b"_corrected"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx
 
-from edgekit import onnx_file
+from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass
 from edgekit.passes.onnx_errors import as_conversion_error

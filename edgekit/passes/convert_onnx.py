@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgekit import environments, onnx_file
+from edgekit import environments
 from edgekit.environments import Environment
 from edgekit.errors import ConversionError, EngineError, UnsupportedFormat
+from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived, open_model
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child

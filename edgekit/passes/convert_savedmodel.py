@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import savedmodel_file
+from edgekit.formats import savedmodel_file
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child

@@ -8,8 +8,8 @@ from __future__ import annotations
 import onnx
 from onnx.version_converter import ConvertError
 
-from edgekit import onnx_file
 from edgekit.errors import ConversionError
+from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass
 from edgekit.passes.opset_onnx import at_opset

@@ -18,7 +18,7 @@ NAME = "fit-tflite"
 
 def fit(model: Model, context: Context) -> Model:
     """The same model where no weight is in int8, or where it computes in integers anyway."""
-    from edgekit import tflite_file
+    from edgekit.formats import tflite_file
 
     if model.format is not Format.TFLITE or model.quantized:
         return model

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgekit import onnx_file
 from edgekit.calibration import Range
 from edgekit.errors import ConversionError
+from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass, bias_onnx
 from edgekit.passes.clean_onnx import clean

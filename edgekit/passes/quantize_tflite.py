@@ -34,7 +34,7 @@ def run(model: Model, context: Context) -> Model:
     """Raises: ConversionError, DataError."""
     from ai_edge_quantizer import quantizer
 
-    from edgekit import tflite_file
+    from edgekit.formats import tflite_file
 
     wanted = context.quantization
     folded = len(context.pixel_ranges(model)) == len(model.inputs)  # the recipe has one entry for all inputs

@@ -33,7 +33,7 @@ def write_onnx(document: Any, order: Mapping[str, Any]) -> None:
     """As the target of the order reads it."""
     import onnx
 
-    from edgekit import onnx_file
+    from edgekit.formats import onnx_file
 
     _spell_out_erfc(document.graph)
     onnx_file.drop_unused_opsets(document)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import torch_file
 from edgekit.errors import ConversionError
+from edgekit.formats import torch_file
 from edgekit.passes.opset_onnx import at_opset
 from edgekit.passes.tensorflow_child import write_layers, write_onnx, write_probes
 

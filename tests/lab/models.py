@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekit import activations, calibration
 from edgekit import target as targets
 from edgekit.calibration import Statistics
-from edgekit.dataset import open_source
+from edgekit.data.dataset import open_source
 from edgekit.model import Model
 from edgekit.order import Order
 from edgekit.passes import Context

@@ -55,7 +55,7 @@ def quantized(path: str) -> bytes:
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer, recipe
 
-    from edgekit import tflite_file
+    from edgekit.formats import tflite_file
 
     source = tflite_file.with_signature(model_file(path))
     ends = [{"regex": ".*", "operation": end, "algorithm_key": "no_quantize"} for end in ("INPUT", "OUTPUT")]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit import compat
-from edgekit.compat_verdict import Engine, Finding, Verdict
+from edgekit.compat.fingerprint import Fingerprint
+from edgekit.compat.verdict import Engine, Finding, Verdict
 from edgekit.errors import IncompatibleTarget
-from edgekit.fingerprint import Fingerprint
 from edgekit_runtime.manifest import EngineNeed
 
 DISTRIBUTIONS = {

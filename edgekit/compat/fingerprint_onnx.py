@@ -12,10 +12,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, TypeProto, inliner
 
+from edgekit.compat.fingerprint import ABSENT, SHARED_AXIS, UNKNOWN, Fingerprint, Memory, Operator, Step, most_alive
+from edgekit.compat.ort_kernels import CONTRIB, DOMAINS, contributed
 from edgekit.errors import UnsupportedFormat
-from edgekit.fingerprint import ABSENT, SHARED_AXIS, UNKNOWN, Fingerprint, Memory, Operator, Step, most_alive
 from edgekit.model import Format
-from edgekit.ort_kernels import CONTRIB, DOMAINS, contributed
 from edgekit_runtime.engines.external import names_files
 
 Scope = dict[str, str]

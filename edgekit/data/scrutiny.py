@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit import census, suspicion, tryout
-from edgekit.dataset import Dataset
+from edgekit.data import census, suspicion, tryout
+from edgekit.data.dataset import Dataset
 from edgekit_runtime.session import Session
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from edgekit import compat_ort, compat_tflite
-from edgekit.compat_verdict import Answer, Engine, Finding, Number, Verdict, holds, minor, number, of_findings
-from edgekit.fingerprint import Fingerprint
+from edgekit.compat import ort as compat_ort
+from edgekit.compat import tflite as compat_tflite
+from edgekit.compat.fingerprint import Fingerprint
+from edgekit.compat.verdict import Answer, Engine, Finding, Number, Verdict, holds, minor, number, of_findings
 from edgekit.model import Format
 
 

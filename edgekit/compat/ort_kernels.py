@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from edgekit.fingerprint import ABSENT, UNKNOWN, Operator
+from edgekit.compat.fingerprint import ABSENT, UNKNOWN, Operator
 
 CONTRIB = "com.microsoft"
 DOMAINS = ("", "ai.onnx.ml", CONTRIB)
@@ -97,7 +97,7 @@ def _kernels(operator: Operator) -> list[Kernel]:
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(files("edgekit").joinpath("tables/onnxruntime.json").read_text("utf-8"))
+    table: dict[str, Any] = json.loads(files("edgekit.compat").joinpath("tables/onnxruntime.json").read_text("utf-8"))
     return table
 
 

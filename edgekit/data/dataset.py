@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from edgekit import npz
+from edgekit.data import npz
 from edgekit.errors import ConfigError, DataError, EdgekitError, InvalidInput
 from edgekit.model import digest_of
 from edgekit_runtime.interface import Interface

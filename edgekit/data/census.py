@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.dataset import Dataset, Sample
+from edgekit.data.dataset import Dataset, Sample
 from edgekit_runtime.preprocess import Preprocess
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from edgekit.fingerprint import Operator
+from edgekit.compat.fingerprint import Operator
 
 ANSWERS = {"1": True, "0": False, "?": None}
 
@@ -50,5 +50,5 @@ def _nodes() -> dict[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(files("edgekit").joinpath("tables/tflite.json").read_text("utf-8"))
+    table: dict[str, Any] = json.loads(files("edgekit.compat").joinpath("tables/tflite.json").read_text("utf-8"))
     return table

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from edgekit import tflite_kernels
-from edgekit.compat_verdict import Finding, minor
-from edgekit.fingerprint import Fingerprint, Operator
+from edgekit.compat import tflite_kernels
+from edgekit.compat.fingerprint import Fingerprint, Operator
+from edgekit.compat.verdict import Finding, minor
 
 REBUILD = "convert or quantize it with other types"
 

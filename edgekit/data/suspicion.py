@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgekit.census import Census, Column
+from edgekit.data.census import Census, Column
 from edgekit.errors import DataError
 from edgekit_runtime.preprocess import Preprocess
 

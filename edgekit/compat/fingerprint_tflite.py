@@ -10,8 +10,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit.compat.fingerprint import ABSENT, Fingerprint, Memory, Operator, Step, most_alive
 from edgekit.errors import UnsupportedFormat
-from edgekit.fingerprint import ABSENT, Fingerprint, Memory, Operator, Step, most_alive
 from edgekit.model import Format
 
 

@@ -78,7 +78,7 @@ class Fingerprint:
     memory: Memory | None = None
 
 
-READERS = {Format.ONNX: "edgekit.fingerprint_onnx:read", Format.TFLITE: "edgekit.fingerprint_tflite:read"}
+READERS = {Format.ONNX: "edgekit.compat.fingerprint_onnx:read", Format.TFLITE: "edgekit.compat.fingerprint_tflite:read"}
 
 
 def read(path: Path, form: Format | None = None) -> Fingerprint:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.alternatives import AS_IS, Alternative, alternatives
-from edgekit.answers import Answers, confidence, distinction, guessing, luck, several
-from edgekit.census import Census
-from edgekit.dataset import Dataset, Sample
+from edgekit.data.alternatives import AS_IS, Alternative, alternatives
+from edgekit.data.answers import Answers, confidence, distinction, guessing, luck, several
+from edgekit.data.census import Census
+from edgekit.data.dataset import Dataset, Sample
 from edgekit_runtime.session import Session
 from edgekit_runtime.tensors import fits
 

@@ -16,9 +16,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats.savedmodel_schema import DTYPES as NUMBERS
+from edgekit.formats.savedmodel_schema import SavedModel
 from edgekit.model import Format, Model, digest_of
-from edgekit.savedmodel_schema import DTYPES as NUMBERS
-from edgekit.savedmodel_schema import SavedModel
 from edgekit_runtime.tensors import DTYPES, TensorSpec
 
 FILE = "saved_model.pb"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from edgekit import ort_kernels
-from edgekit.compat_verdict import Finding, minor, number
-from edgekit.fingerprint import SHARED_AXIS, Fingerprint, Operator
+from edgekit.compat import ort_kernels
+from edgekit.compat.fingerprint import SHARED_AXIS, Fingerprint, Operator
+from edgekit.compat.verdict import Finding, minor, number
 
 INTERNAL = ("com.microsoft.", "com.ms.", "ai.onnx.")
 """Domains that onnxruntime has operators in, for a processor or a build, of which the table says nothing."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.census import Column, color_axis
+from edgekit.data.census import Column, color_axis
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec

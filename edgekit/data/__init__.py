@@ -1,0 +1,1 @@
+"""Data: calibration and evaluation samples, streamed, and what can be wrong with them."""
