@@ -93,7 +93,7 @@ def answers(task: Task, folder: Path, *models: Model) -> list[NDArray[Any]]:
         x = data["x"][:300]
     found = []
     for model in models:
-        interface = Interface(model.inputs, model.outputs, task.preprocess)
+        interface = Interface(model.inputs, model.outputs, folding.left(task.preprocess, model.inputs))
         with Session(model.path.read_bytes(), interface, [EngineNeed("onnxruntime")]) as session:
             found.append(next(iter(session.predict({model.inputs[0].name: x}).values())).argmax(1))
     return found
