@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from edgekit import folding
 from edgekit.errors import ConversionError, DataError
 from edgekit.model import Model, open_model
 from edgekit.order import Order
