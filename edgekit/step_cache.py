@@ -38,14 +38,18 @@ class StepCache:
     folder: Path | None = None
 
     def model(self, parts: Mapping[str, object], work: Path, make: Callable[[], Model]) -> Model:
-        """The model that ``make`` gives for ``parts``, copied into ``work`` where it was made before."""
+        """The model that ``make`` gives for ``parts``, copied into ``work`` where it was made before.
+
+        What lies elsewhere was not made, but taken as it is, and is not kept.
+        """
         if self.folder is None:
             return make()
         entry = self.folder / _key(parts)
         found = _read(entry, work)
         if found is None:
             found = make()
-            self._keep(entry, found)
+            if found.path.parent == work:
+                self._keep(entry, found)
         return found
 
     def document(self, parts: Mapping[str, object], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
