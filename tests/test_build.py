@@ -490,8 +490,8 @@ class TestTrouble:
             built(path, order)
 
     def test_where_there_is_no_way_to_the_target(self, tmp_path: Path) -> None:
-        with pytest.raises(ConversionError, match="no way from tflite to onnx for jetson-orin"):
-            built(tflite_model(tmp_path / "m.tflite"), made_up(tmp_path), "jetson")
+        with pytest.raises(ConversionError, match="no way from a quantized tflite model to onnx for jetson-orin"):
+            built(shared("resnet8_cifar10/resnet8_cifar10_int8.tflite"), made_up(tmp_path), "jetson")
 
     def test_a_model_that_no_engine_loads_is_an_error_not_a_verdict(self, tmp_path: Path) -> None:
         node = helper.make_node("NoSuchOperator", ["x"], ["y"], domain="my.domain")
