@@ -32,9 +32,9 @@ class Journey:
     def uri(self) -> str:
         return fleet.find(self.project, "desk").uri
 
-    def build(self) -> dict[str, Any]:
+    def build(self, *more: str) -> dict[str, Any]:
         data = ["--calibration", DIGITS / "calibration.npz", "--evaluation", DIGITS / "evaluation.npz"]
-        return document("build", DIGITS / "digits.onnx", "--target", TARGET, *data)
+        return document("build", DIGITS / "digits.onnx", "--target", TARGET, *data, *more)
 
     def loop(self) -> str:
         """Run examples/digits/loop.py on the device, with the device's own environment."""
@@ -97,6 +97,16 @@ def test_setup_brings_everything_from_this_host(journey: Journey) -> None:
     facts = document("device", "probe", "desk")["facts"]
     assert facts["engines"][done["engine"]] == done["engine_version"] is not None
     assert facts["python_executable"].startswith(journey.said["setup"]["home"])
+
+
+def test_candidates_can_be_timed_there_before_anything_is_live(journey: Journey) -> None:
+    built = journey.build("--on", "desk", "--output", "timed")
+    assert "latency was measured on desk" in built["verdict"]["notes"]
+    assert all(each["latency_ms"]["p50"] > 0 for each in built["candidates"])
+    assert not document("status")["devices"][0]["apps"]
+    with transports.connect(journey.uri) as link:
+        left = link.run(["ls", journey.said["setup"]["home"]]).check().stdout.decode()
+    assert "time-" not in left
 
 
 def test_push_proves_and_switches(journey: Journey) -> None:
