@@ -43,9 +43,10 @@ home=$1 name=$2
 before=$(readlink "$home/env" || :)
 test -e "$home/envs/$name/complete"
 sync
-ln -sfn "envs/$name" "$home/env.new"
-mv -T "$home/env.new" "$home/env"
+ln -sfn "envs/$name" "$home/env.$name"
+mv -T "$home/env.$name" "$home/env"
 sync
+find "$home" -maxdepth 1 -name "env.*" -mmin +60 -exec rm -f {} + || :
 find "$home/envs" -mindepth 1 -maxdepth 1 ! -name "$name" ! -name "${before##*/}" -mmin +60 -exec rm -rf {} + || :
 """
 """What runs keeps the environment that it was started in; younger than an hour, another one may be in the making."""

@@ -318,7 +318,8 @@ class TestEnginesForReal:
         retarget(project)
         command = [*EDGEKIT, "device", "setup", "desk", "--offline"]
         processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-        assert [(process.communicate(timeout=100)[1], process.returncode)[1] for process in processes] == [0, 0]
+        told = [process.communicate(timeout=100)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], told
         assert subprocess.run([*EDGEKIT, "status", "desk"]).returncode == 0
 
     def test_with_the_index_of_the_device(self, link: Transport) -> None:
