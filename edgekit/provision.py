@@ -52,6 +52,10 @@ find "$home/envs" -mindepth 1 -maxdepth 1 ! -name "$name" ! -name "${before##*/}
 """What runs keeps the environment that it was started in; younger than an hour, another one may be in the making."""
 
 
+CLEAR = 'for i in 1 2 3 4 5; do rm -rf "$@" 2>/dev/null && sleep 0.2 && [ ! -e "$1" ] && break; sleep 1; done'
+"""Again where need be: what was interrupted may still be writing there."""
+
+
 @dataclass(frozen=True)
 class Provisioned:
     """What a device got: the engine's package and version, and whether anything had to be installed."""
@@ -161,7 +165,7 @@ def _install(transport: Transport, home: str, kit: Kit, tell: Callable[[str], No
         rubbish.remove(new)
     finally:
         with suppress(TransportError):
-            transport.run(["rm", "-rf", *rubbish])
+            transport.run(["sh", "-c", CLEAR, "edgekit", *rubbish])
     return name
 
 
