@@ -7,11 +7,13 @@ read. Nothing here knows how the transport works.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from typing import Any
 
-from edgekit.errors import CommandError, DeviceError, EdgekitError
+from edgekit.errors import CommandError, DeviceError, EdgekitError, TransportError
 from edgekit.transports import Completed, Transport
 from edgekit_runtime import errors, fields
 
@@ -56,6 +58,18 @@ def call(
     if "error" in answer:
         raise reported(answer["error"])
     return answer
+
+
+@contextmanager
+def scratch(transport: Transport, home: str, purpose: str) -> Iterator[str]:
+    """A folder of this caller's own in a device's home, for as long as the block runs. Raises: TransportError."""
+    place = f"{home}/{purpose}-{uuid.uuid4().hex}"
+    transport.run(["mkdir", "-p", place]).check()
+    try:
+        yield place
+    finally:
+        with suppress(TransportError):
+            transport.run(["rm", "-rf", place])
 
 
 def probe(transport: Transport) -> dict[str, Any]:

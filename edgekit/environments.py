@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
-import platformdirs
-
+from edgekit import pip, user_cache
 from edgekit.errors import EdgekitError
 
 ALWAYS = ("--no-input", "--no-deps", "--only-binary", ":all:", "--require-hashes")
@@ -41,7 +40,7 @@ class Environment:
         """Where it lies, or would."""
         maker = (sys.implementation.cache_tag or "", platform.machine(), sys.base_prefix, *self.options)
         key = hashlib.sha256("\n".join(maker).encode() + self.lock.read_bytes()).hexdigest()[:16]
-        return Path(platformdirs.user_cache_dir("edgekit")) / "environments" / f"{self.name}-{key}"
+        return user_cache.path("environments") / f"{self.name}-{key}"
 
     @property
     def python(self) -> Path:
@@ -70,11 +69,9 @@ def ensure(environment: Environment, tell: Callable[[str], None]) -> Path:
 def _alone(environment: Environment, tell: Callable[[str], None]) -> Iterator[None]:
     """While no other process makes the environment; the lock falls with the process that holds it."""
     place = environment.folder.with_suffix(".lock")
-    try:
+    with user_cache.making(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = place.open("w")
-    except OSError as error:
-        raise EdgekitError(f"{place}: cannot be made: {error.strerror}", "look at XDG_CACHE_HOME") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,9 +87,9 @@ def _make(environment: Environment) -> None:
         rmtree(rubbish, ignore_errors=True)
     try:
         _run(environment, [sys.executable, "-m", "venv", "--without-pip", str(half)], MISSING_VENV)
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(half), "install", "--quiet"]
+        install = [*pip.COMMAND, "--python", str(half), "install", "--quiet"]
         lock = ["--requirement", str(environment.lock)]
-        _run(environment, [*pip, *ALWAYS, *environment.options, *lock], "is the package index reachable?")
+        _run(environment, [*install, *ALWAYS, *environment.options, *lock], "is the package index reachable?")
         os.sync()
         half.rename(environment.folder)
     finally:
@@ -105,6 +102,5 @@ def _run(environment: Environment, command: list[str], hint: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise EdgekitError(f"the environment of {environment.name} was not made in {TIMEOUT_S} s", hint) from error
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        wrong = next((line for line in lines if line.startswith("ERROR")), "".join(lines[-1:]))
+        wrong = pip.complaint(done.stderr)
         raise EdgekitError(f"the environment of {environment.name} cannot be made: {wrong[:300]}", hint)

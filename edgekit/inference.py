@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import device as devices
-from edgekit.errors import DataError, DeviceError, TransportError
+from edgekit.errors import DataError, DeviceError
 from edgekit.transports import Transport
 from edgekit_runtime import arrays
 
@@ -50,18 +48,13 @@ def run(transport: Transport, home: str, app: str, source: Path, keep: Path | No
         _arrays(source)
     except ValueError as error:
         raise DataError(f"{source}: {error}", "give an .npz with one array per input, or x") from error
-    place = f"{home}/run-{uuid.uuid4().hex}"
-    transport.run(["mkdir", "-p", place]).check()
-    try:
+    with devices.scratch(transport, home, "run") as place:
         transport.put(source, f"{place}/input.npz")
         answer = devices.call(transport, "run", app, "--input", f"{place}/input.npz", "--output", f"{place}/output.npz")
         with tempfile.TemporaryDirectory() as folder:
             fetched = Path(folder, "output.npz")
             transport.get(f"{place}/output.npz", fetched)
             outputs = _outputs(fetched, keep)
-    finally:
-        with suppress(TransportError):
-            transport.run(["rm", "-rf", place])
     return Result(app, answer["latency_ms"], answer["engine"], outputs)
 
 

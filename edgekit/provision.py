@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import device as devices
-from edgekit import wheels
+from edgekit import pip, wheels
 from edgekit.errors import CommandError, ConfigError, DeviceError, TransportError
 from edgekit.signing import Signer
 from edgekit.target import EngineChoice, Target
@@ -155,12 +155,12 @@ def _install(transport: Transport, home: str, kit: Kit, tell: Callable[[str], No
         for file in files:
             tell(f"sending {file.name}")
             transport.put(file, f"{place}/{file.name}")
-        pip = next(file.name for file in files if file.name.startswith("pip-"))
+        installer = next(file.name for file in files if file.name.startswith("pip-"))
         index = ["--no-index"] if kit.offline else []
         tell("installing")
         # by its path: what an index has under the runtime's name is not ours
         wanted = [f"{place}/{kit.runtime.name}", *kit.requirements]
-        arguments = [new, kit.identity, f"{place}/{pip}", *index, "--find-links", place, *wanted]
+        arguments = [new, kit.identity, f"{place}/{installer}", *index, "--find-links", place, *wanted]
         _shell(transport, MAKE_ENV, *arguments, hint=None if kit.offline else "with no index there, use --offline")
         rubbish.remove(new)
     finally:
@@ -172,5 +172,5 @@ def _install(transport: Transport, home: str, kit: Kit, tell: Callable[[str], No
 def _shell(transport: Transport, script: str, *arguments: str, hint: str | None = None) -> None:
     done = transport.run(["sh", "-c", script, "edgekit", *arguments], timeout_s=INSTALL_TIMEOUT_S)
     if done.status:
-        wrong = next((line for line in done.stderr.splitlines() if line.startswith(b"ERROR")), done.stderr)
-        raise CommandError(f"setting up the device failed: {devices.last_line(wrong)[:300]}", hint)
+        wrong = devices.printable(pip.complaint(done.stderr.decode(errors="replace")))
+        raise CommandError(f"setting up the device failed: {wrong[:300]}", hint)

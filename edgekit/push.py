@@ -24,7 +24,7 @@ from edgekit.errors import (
 from edgekit.fleet import Device
 from edgekit.model import Format
 from edgekit.transports import Transport
-from edgekit_runtime.bundle import IMAGE_TYPE, Bundle, Descriptor, blob_path, open_layout
+from edgekit_runtime.bundle import IMAGE_TYPE, MODEL_TYPE, Bundle, Descriptor, blob_path, open_layout
 
 CLEAN_UP_S = 15.0
 
@@ -98,14 +98,17 @@ def push(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[s
     sent = 0
     if not before or before["digest"] != digest or before["state"]["name"] != "good":
         _preflight(parcel, device, transport, tell)
-        sent = _send(parcel, transport, tell)
-        devices.call(transport, "install", stdin={"digest": digest, "signature": parcel.signature})
+        sent, place = _send(parcel, transport, tell)
+        arrived = {"digest": digest, "signature": parcel.signature, "incoming": place}
+        devices.call(transport, "install", stdin=arrived)
         tell("proving on the device")
         _prove(parcel, device, transport)
         devices.call(transport, "activate", app, digest)
     now = _live(transport, app)
     if not now or now["digest"] != digest:
-        raise DeviceError(f"{app}: the device did not switch to {digest[:19]}", "look at 'edgekit status'")
+        other = now["digest"][:19] if now else "nothing"
+        switched = f"{app}: {other} is live, not {digest[:19]}: another push or rollback came after it"
+        raise DeviceError(switched, "look at 'edgekit status'")
     previous = before["digest"] if before and before["digest"] != digest else None
     total = sum(blob.size for blob in parcel.blobs)
     return Pushed(
@@ -116,9 +119,9 @@ def push(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[s
 def _preflight(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None]) -> None:
     """Before a byte is sent; the proof decides what is not known here. Raises: IncompatibleTarget."""
     manifest = parcel.bundle.manifest
-    (model,) = [each for each in parcel.bundle.layers if ".model." in each.media_type]
+    model = blob_path(parcel.bundle.root, parcel.bundle.layer(MODEL_TYPE).digest)
     try:
-        found = fingerprint.read(blob_path(parcel.bundle.root, model.digest), Format(manifest.format))
+        found = fingerprint.read(model, Format(manifest.format))
     except UnsupportedFormat as error:
         tell(f"the proof will tell whether it loads: {error.message}")
         return
@@ -133,21 +136,24 @@ def _live(transport: Transport, app: str) -> dict[str, Any] | None:
     return found[0] if found and found[0] and "error" not in found[0] else None
 
 
-def _send(parcel: Parcel, transport: Transport, tell: Callable[[str], None]) -> int:
-    """The bytes that went over. What could not be sent whole is taken away again: a full disk must not stay so."""
+def _send(parcel: Parcel, transport: Transport, tell: Callable[[str], None]) -> tuple[int, str]:
+    """The bytes that went over, and the device's folder they went to.
+
+    What could not be sent whole is taken away again: a full disk must not stay so. After a cut nothing can be taken
+    away; the next push keeps what had arrived whole.
+    """
     answer = devices.call(transport, "missing", stdin={"blobs": [blob.as_dict() for blob in parcel.blobs]})
-    lacking = [blob for blob in parcel.blobs if blob.digest in answer["missing"]]
-    places = {blob: f"{answer['incoming']}/{blob.digest.partition(':')[2]}" for blob in lacking}
+    lacking, place = [blob for blob in parcel.blobs if blob.digest in answer["missing"]], answer["incoming"]
     try:
-        for blob, place in places.items():
+        for blob in lacking:
             what = "image" if blob.media_type == IMAGE_TYPE else blob.media_type.split(".")[2]
             tell(f"sending {what}, {blob.size} bytes")
-            transport.put(blob_path(parcel.bundle.root, blob.digest), place)
+            transport.put(blob_path(parcel.bundle.root, blob.digest), f"{place}/{blob.digest.partition(':')[2]}")
     except TransportError:
         with suppress(TransportError):
-            transport.run(["rm", "-f", *places.values()], timeout_s=CLEAN_UP_S)
+            transport.run(["rm", "-rf", place], timeout_s=CLEAN_UP_S)
         raise
-    return sum(blob.size for blob in lacking)
+    return sum(blob.size for blob in lacking), place
 
 
 def _prove(parcel: Parcel, device: Device, transport: Transport) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import device as devices
 from edgekit.bundle import Contents
-from edgekit.errors import DeviceError, EdgekitError, TransportError
+from edgekit.errors import DeviceError, EdgekitError
 from edgekit.transports import Transport
 from edgekit_runtime import manifest
 
@@ -27,15 +25,11 @@ class DeviceClock:
 
     def __call__(self, candidates: Sequence[Contents]) -> list[Sequence[int] | EdgekitError]:
         """Nanoseconds of each call, or why a candidate does not run there. Raises: DeviceError, TransportError."""
-        place = f"{devices.call(self.transport, 'status')['home']}/time-{uuid.uuid4().hex}"
-        self.transport.run(["mkdir", "-p", place]).check()
-        try:
+        home = devices.call(self.transport, "status")["home"]
+        with devices.scratch(self.transport, home, "time") as place:
             for number, contents in enumerate(candidates):
                 self._send(contents, f"{place}/{number:03}")
             answer = devices.call(self.transport, "time", place, timeout_s=TIMEOUT_S)
-        finally:
-            with suppress(TransportError):
-                self.transport.run(["rm", "-rf", place])
         try:
             return [_times(answer["models"][f"{number:03}"]) for number in range(len(candidates))]
         except (KeyError, TypeError, ValueError) as error:

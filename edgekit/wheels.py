@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from pathlib import Path
 from shutil import copy2, copytree, ignore_patterns
 from typing import Any
 
-import platformdirs
-
 import edgekit_runtime
+from edgekit import pip, user_cache
 from edgekit.errors import DeviceError, EdgekitError
 
 COMPANIONS = {"tflite-runtime": ("numpy<2",)}
@@ -62,7 +60,7 @@ def runtime_wheel() -> Path:
     with tempfile.TemporaryDirectory() as folder:
         copytree(package, Path(folder, package.name), ignore=ignore_patterns("__pycache__"))
         copy2(_pyproject(package), folder)
-        made = wheel.make_wheel_in(Path(folder, "pyproject.toml"), _cache("runtime"))
+        made = wheel.make_wheel_in(Path(folder, "pyproject.toml"), user_cache.folder("runtime"))
     return Path(made.file)
 
 
@@ -81,7 +79,7 @@ def collect(python: Python, requirements: Sequence[str]) -> list[Path]:
     """
     wanted = ["pip", *requirements, *(["numpy"] if requirements else [])]
     key = hashlib.sha256("\n".join([python.tag, *wanted]).encode()).hexdigest()[:16]
-    folder = _cache("wheels") / key
+    folder = user_cache.folder("wheels") / key
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
             _download(python, wanted, Path(fresh, key))
@@ -92,23 +90,13 @@ def collect(python: Python, requirements: Sequence[str]) -> list[Path]:
 
 def _download(python: Python, wanted: Sequence[str], folder: Path) -> None:
     tags = [flag for platform in python.platforms() for flag in ("--platform", platform)]
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--dest", str(folder)]
+    command = [*pip.COMMAND, "download", "--quiet", "--dest", str(folder)]
     choice = ["--only-binary=:all:", "--implementation", "cp", "--python-version", python.version, *tags]
     done = subprocess.run([*command, *choice, *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        wrong = next((line for line in lines if line.startswith("ERROR")), "".join(lines[-1:]))
+        wrong = pip.complaint(done.stderr)
         raise EdgekitError(f"no wheels for {python.tag}: {wrong}", "is there a wheel for this Python and processor?")
 
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _cache(name: str) -> Path:
-    folder = Path(platformdirs.user_cache_dir("edgekit")) / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgekitError(f"{folder}: cannot be made: {error.strerror}", "look at XDG_CACHE_HOME") from error
-    return folder

@@ -37,6 +37,26 @@ def answers(home: Path, output: bytes | str, status: int = 0) -> None:
     script.chmod(0o755)
 
 
+class TestScratch:
+    def test_a_folder_that_lasts_as_long_as_the_block(self, tmp_path: Path, link: Transport) -> None:
+        home = tmp_path / "home" / "not yet"
+        with device.scratch(link, str(home), "run") as one, device.scratch(link, str(home), "run") as other:
+            assert {str(path) for path in home.glob("run-*")} == {one, other}
+            Path(one, "file").touch()
+        assert list(home.iterdir()) == []
+
+    def test_it_goes_when_the_block_fails(self, tmp_path: Path, link: Transport) -> None:
+        with pytest.raises(DeviceError, match="no"), device.scratch(link, str(tmp_path), "time") as place:
+            assert Path(place).is_dir()
+            raise DeviceError("no")
+        assert not Path(place).exists()
+
+    def test_one_that_cannot_be_made(self, tmp_path: Path, link: Transport) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(CommandError, match="mkdir"), device.scratch(link, str(tmp_path / "file"), "run"):
+            raise AssertionError
+
+
 class TestCall:
     def test_what_goes_in_and_what_comes_back(self, tmp_path: Path, link: Transport) -> None:
         answers(tmp_path / "home", "")

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from edgekit import push as pushing
 from edgekit import signing, transports
 from edgekit.errors import (
     BundleError,
+    ConnectError,
     DeviceError,
     DigestMismatch,
     EdgekitError,
@@ -28,7 +29,7 @@ from edgekit.errors import (
 )
 from edgekit.fleet import Device
 from edgekit.push import Parcel, Pushed, find_bundle, open_parcel
-from edgekit.transports import Transport
+from edgekit.transports import Completed, Transport
 from edgekit_runtime.bundle import blob_path
 from edgekit_runtime.manifest import EngineNeed
 from tests.lab.bundles import TARGET, contents, flip, make_bundle, of_another_model, of_other_bytes, part_of
@@ -300,6 +301,62 @@ class Filling:
         self._link.put(source, destination, **how)
 
 
+class Cut:
+    """A way to a device that is cut for good while the n-th file goes over, half of which arrives."""
+
+    def __init__(self, link: Transport, place: Path, files: int) -> None:
+        self._link, self._left, self._half = link, files, place / "half"
+        self.get, self.close = link.get, link.close
+
+    def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        self._check()
+        return self._link.run(argv, **how)
+
+    def put(self, source: Path, destination: str, **how: Any) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._half.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+            self._link.put(self._half, destination, **how)
+        self._check()
+        self._link.put(source, destination, **how)
+
+    def _check(self) -> None:
+        if self._left <= 0:
+            raise ConnectError("the connection was lost")
+
+
+@pytest.mark.parametrize("arrived", [1, 3])
+def test_after_a_cut_only_the_rest_is_sent(project: Path, desk: Device, link: Transport, arrived: int) -> None:
+    parcel = open_parcel(make_bundle(project / "bundles/one").root)
+    with pytest.raises(ConnectError):
+        pushing.push(parcel, desk, Cut(link, project, arrived + 1), lambda line: None)
+    assert live(link) is None
+    done = pushing.push(parcel, desk, link, lambda line: None)
+    assert done.bytes_sent == sum(blob.size for blob in parcel.blobs[arrived:])
+    assert live(link) == parcel.bundle.digest
+
+
+class Overtaken:
+    """A way to a device where something else happens just after a switch."""
+
+    def __init__(self, link: Transport, then: Callable[[], object]) -> None:
+        self._link, self._then = link, then
+        self.put, self.get, self.close = link.put, link.get, link.close
+
+    def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        done = self._link.run(argv, **how)
+        if "activate" in argv:
+            self._then()
+        return done
+
+
+def test_a_push_that_another_one_overtakes_says_so(project: Path, served: Served, link: Transport) -> None:
+    mine, theirs = (make_bundle(project / f"{number}", sequence=number) for number in (3, 4))
+    with pytest.raises(DeviceError, match=f"{theirs.digest[:19]} is live, not {mine.digest[:19]}: another push"):
+        push(mine.root, served.device, Overtaken(link, lambda: push(theirs.root, served.device, link)))
+    assert live(link) == theirs.digest
+
+
 class TestFindBundle:
     def test_the_one_for_the_target(self, project: Path) -> None:
         for name in (TARGET, "raspberry-pi-5"):
@@ -338,7 +395,8 @@ def install_unchecked(parcel: Parcel, link: Transport) -> None:
     for digest in answer["missing"]:
         source = blob_path(parcel.bundle.root, digest)
         link.put(source, f"{answer['incoming']}/{source.name}")
-    devices.call(link, "install", stdin={"digest": parcel.bundle.digest, "signature": parcel.signature})
+    arrived = {"digest": parcel.bundle.digest, "signature": parcel.signature, "incoming": answer["incoming"]}
+    devices.call(link, "install", stdin=arrived)
 
 
 def nothing_came_of(parcel: Parcel, project: Path) -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from edgekit import user_cache
 from edgekit.budget import override
 from edgekit.cli.places import BUNDLES
 from edgekit.errors import ConfigError
@@ -57,10 +56,12 @@ def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> 
         now_s=int(time.time()),
         budget=override(project.budget, flags["lines"]),
         preprocess={name: table.value() for name, table in project.preprocess.items()},
+        agreement={name: table.value() for name, table in project.agreement.items()},
+        shapes={name: table.sizes() for name, table in project.inputs.items()},
         precisions=tuple(map(Precision, flags["precisions"])),
         formats=tuple(map(Format, flags["formats"])),
         calibrators=tuple(map(Calibrator, flags["calibrators"])),
-        cache=Path(platformdirs.user_cache_dir("edgekit"), "steps"),
+        cache=user_cache.path("steps"),
     )
     key = Path(project.signing_key).expanduser() if project.signing_key else None
     return Job(path, targets, order, key, output, flags["weights"] or _weights(project, model))

@@ -14,38 +14,40 @@ from pathlib import Path
 from typing import Any, Callable
 
 import edgekit_runtime
-from edgekit_runtime import bundle, fields, home, releases, report, verify
+from edgekit_runtime import bundle, fields, home, incoming, releases, report, verify
 from edgekit_runtime.errors import DeviceError, EdgekitError, InvalidInput, ProofFailed
 
 STDIN_BYTES = 8 << 20
 
 
 def missing(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Standard input: {"blobs": [descriptor, …]}; which of them to send, and to where."""
+    """Standard input: {"blobs": [descriptor, …]}; which of them to send, and to where: a folder for this push."""
     place = home.default_home()
     documents = fields.items(_stdin()["blobs"])
     blobs = [bundle.Descriptor.of(fields.table(document), bundle.LARGE) for document in documents]
-    lacking = releases.missing(place, blobs)
-    return {"missing": [blob.digest for blob in lacking], "incoming": str(place / "incoming")}
+    folder, lacking = releases.missing(place, blobs)
+    return {"missing": [blob.digest for blob in lacking], "incoming": str(folder)}
 
 
 def install(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Standard input: {"digest", "signature"}; take in what has been sent."""
-    document = _stdin()
+    """Standard input: {"digest", "signature", "incoming"}; take in what has been sent there."""
+    document, place = _stdin(), home.default_home()
     digest, signature = fields.text(document["digest"]), fields.text(document["signature"])
-    return _release(releases.install(home.default_home(), digest, signature))
+    folder = incoming.named(place, fields.text(document["incoming"]))
+    return _release(releases.install(place, folder, digest, signature))
 
 
 def prove(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run a release's golden vectors here."""
     from edgekit_runtime import prove as proving
 
-    release = releases.find(home.default_home(), arguments.app, arguments.digest)
+    place = home.default_home()
+    release = releases.find(place, arguments.app, arguments.digest)
     proof = proving.prove(release.bundle)
     if not proof.ok:
-        releases.mark(release, "bad", reason="; ".join(proof.reasons), proof=proof.as_dict())
+        releases.judged(place, release, "bad", reason="; ".join(proof.reasons), proof=proof.as_dict())
         raise ProofFailed(f"{arguments.app}: not proven on this device: {'; '.join(proof.reasons)}")
-    return _release(releases.mark(release, "proven", proof=proof.as_dict()))
+    return _release(releases.judged(place, release, "proven", proof=proof.as_dict()))
 
 
 def activate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -94,6 +96,13 @@ def timed(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"models": timing.time_models(Path(arguments.folder))}
 
 
+def weigh(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure the memory that a model needs, in this process."""
+    from edgekit_runtime import weighing
+
+    return {"peak_bytes": weighing.peak_bytes(Path(arguments.manifest))}
+
+
 def reports(arguments: argparse.Namespace) -> dict[str, Any]:
     """All windows of latencies that the spools hold."""
     folders = sorted((home.default_home() / "reports").glob("*"))
@@ -103,7 +112,7 @@ def reports(arguments: argparse.Namespace) -> dict[str, Any]:
 def trust(arguments: argparse.Namespace) -> dict[str, Any]:
     """Standard input: {"line"}; add a signer to trust/allowed_signers."""
     place, line = home.default_home(), fields.text(_stdin()["line"])
-    with home.locked(place):
+    with home.locked(place, "device setup"):
         return {"added": verify.trust(place / "trust" / "allowed_signers", line)}
 
 
@@ -160,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     add("status", status)
     add("run", run, "app", "--input", "--output")
     add("time", timed, "folder")
+    add("weigh", weigh, "manifest")
     add("report", reports)
     add("trust", trust)
     return parser

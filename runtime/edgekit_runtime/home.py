@@ -1,7 +1,7 @@
 """Where edgekit lives on a device: one folder, ``$EDGEKIT_HOME``.
 
 blobs/sha256/…        shared by all releases       apps/APP/releases/DIGEST/   links into blobs + state.json
-incoming/…            uploads not yet verified     apps/APP/current → releases/…
+incoming/PUSH/…       not yet verified             apps/APP/current → releases/…
 trust/allowed_signers                              apps/APP/previous → releases/…
 reports/APP/*.ndjson  latency windows              lock
 """
@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,12 @@ from edgekit_runtime.errors import BundleError, DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+WAIT_S = 30.0
+"""Others hold the lock while they read a bundle from the disk; a host waits ten times as long for an answer."""
+LONGEST = 200
 
 
 def default_home() -> Path:
@@ -40,14 +45,44 @@ def app_folder(home: Path, app: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Hold the device's lock: one install, switch or rollback at a time. Raises: DeviceError when it is taken."""
+def locked(home: Path, purpose: str) -> Iterator[None]:
+    """Hold the device's lock: one install, switch or rollback at a time; the file says who, and for what.
+
+    Raises: DeviceError that names the holder when it is not free within ``WAIT_S``.
+    """
     durable.folder(home)
-    with (home / "lock").open("a") as file:
+    with (home / "lock").open("a+b", buffering=0) as file:
+        _wait(file)
+        _sign(file, f"{purpose} (process {os.getpid()}{_whence()})")
+        try:
+            yield
+        finally:
+            _sign(file, "")
+
+
+def _wait(file: FileIO) -> None:
+    until = time.monotonic() + WAIT_S
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DeviceError(
-                "another push or rollback is at work on this device", "try again when it is done"
-            ) from error
-        yield
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                file.seek(0)
+                holder = file.read(LONGEST).decode(errors="replace")
+                busy = "another push or rollback is at work on this device"
+                raise DeviceError(f"{busy}: {holder}" if holder else busy, "try again when it is done") from error
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _sign(file: FileIO, holder: str) -> None:
+    with contextlib.suppress(OSError):  # on a full disk there is still a way back
+        file.truncate(0)
+        file.write(holder.encode())
+
+
+def _whence() -> str:
+    """The address of the host that a command comes from."""
+    address = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+    return f", from {address}" if address else ""

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime import bundle as bundles
-from edgekit_runtime import durable, fields, verify
+from edgekit_runtime import durable, fields, incoming, verify
 from edgekit_runtime.bundle import SMALL, Bundle, Descriptor
 from edgekit_runtime.errors import BundleError, DeviceError, NotInstalled
 from edgekit_runtime.home import NAME, app_folder, locked
@@ -50,17 +50,19 @@ class Release:
         return self.bundle.digest
 
 
-def missing(home: Path, blobs: list[Descriptor]) -> list[Descriptor]:
-    """Those that this device does not have, or has damaged; ``incoming`` is made ready to take them.
+def missing(home: Path, blobs: list[Descriptor]) -> tuple[Path, list[Descriptor]]:
+    """A place to send to, and which to send: this device does not have them, or has them damaged.
 
     Raises: DeviceError when they do not fit on the disk.
     """
-    durable.folder(home / "incoming")
-    lacking = [blob for blob in blobs if not _has(home, blob)]
+    place = incoming.make(home)
+    lacking = [blob for blob in blobs if not (_has(home, blob) or incoming.take_over(place, blob))]
+    incoming.clear(home)
     need, free = sum(blob.size for blob in lacking), shutil.disk_usage(home).free
     if need > free:
+        shutil.rmtree(place)
         raise DeviceError(f"the bundle needs {need >> 10} KiB, the disk has {free >> 10} KiB free", "make room on it")
-    return lacking
+    return place, lacking
 
 
 def _has(home: Path, blob: Descriptor) -> bool:
@@ -71,42 +73,40 @@ def _has(home: Path, blob: Descriptor) -> bool:
     return True
 
 
-def install(home: Path, digest: str, signature: str) -> Release:
-    """Take a bundle in from ``incoming``: the signature first, then every digest, then the release folder.
+def install(home: Path, place: Path, digest: str, signature: str) -> Release:
+    """Take a bundle in from the place it was sent to: the signature, then every digest, then the release folder.
 
     Raises: SignatureError, DigestMismatch, BundleTooLarge, BundleError, DeviceError. What was refused is removed.
     """
     bundles.blob_path(home, digest)
-    with locked(home):
+    with locked(home, f"the install of {digest[:19]}"):
         try:
             signer = verify.verify(digest, signature, home / "trust" / "allowed_signers")
-            bundle = _take_in(home, digest)
+            bundle = _take_in(home, place, digest)
         finally:
-            shutil.rmtree(home / "incoming", ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
+            incoming.clear(home)
         return _make_release(home, bundle, signature, signer)
 
 
-def _take_in(home: Path, digest: str) -> Bundle:
+def _take_in(home: Path, place: Path, digest: str) -> Bundle:
     durable.folder(home / "blobs" / "sha256")
-    arrived = _arrived(home, digest)
+    image = Descriptor(bundles.IMAGE_TYPE, digest, SMALL)
+    arrived = incoming.arrived(place, image)
     if arrived.exists():
-        _adopt(home, Descriptor(bundles.IMAGE_TYPE, digest, min(arrived.stat().st_size, SMALL)))
-    image = bundles.open_image(home, digest)
-    for blob in (image.config, *image.layers):
-        _adopt(home, blob)
+        _adopt(home, place, replace(image, size=min(arrived.stat().st_size, SMALL)))
+    opened = bundles.open_image(home, digest)
+    for blob in (opened.config, *opened.layers):
+        _adopt(home, place, blob)
     return bundles.open_bundle(home, digest)
 
 
-def _adopt(home: Path, blob: Descriptor) -> None:
-    arrived = _arrived(home, blob.digest)
+def _adopt(home: Path, place: Path, blob: Descriptor) -> None:
+    arrived = incoming.arrived(place, blob)
     if arrived.exists():
         durable.adopt(arrived, bundles.blob_path(home, blob.digest), blob.digest, blob.size)
     else:
         bundles.check_blob(home, blob)
-
-
-def _arrived(home: Path, digest: str) -> Path:
-    return home / "incoming" / bundles.blob_path(home, digest).name
 
 
 def _make_release(home: Path, bundle: Bundle, signature: str, signer: str) -> Release:
@@ -138,6 +138,17 @@ def _names(bundle: Bundle) -> dict[str, str]:
 def mark(release: Release, name: str, **changes: Any) -> Release:
     """The release in another state, written down."""
     return replace(release, state=_write_state(release.folder, release.state, name, **changes))
+
+
+def judged(home: Path, release: Release, name: str, **changes: Any) -> Release:
+    """What a proof found, written down on the release as it is by now; a proven one that is good stays good.
+
+    Another push of the same bundle may have been at work meanwhile. Raises: NotInstalled, BundleError, DeviceError.
+    """
+    app, digest = release.bundle.manifest.app, release.digest
+    with locked(home, f"the proof of {digest[:19]}"):
+        now = find(home, app, digest)
+        return mark(now, "good" if (name, now.state.name) == ("proven", "good") else name, **changes)
 
 
 def _write_state(folder: Path, state: State, name: str, **changes: Any) -> State:
@@ -188,7 +199,7 @@ def apps(home: Path) -> list[str]:
 
 def activate(home: Path, app: str, digest: str) -> Release:
     """Switch ``current`` to a proven release. Raises: NotInstalled, DeviceError, BundleError for damaged blobs."""
-    with locked(home):
+    with locked(home, f"the switch to {digest[:19]}"):
         release = find(home, app, digest)
         if release.state.name not in ("proven", "good"):
             raise DeviceError(f"{app}: release {digest[:19]} is {release.state.name}, not proven", "prove it first")
@@ -205,7 +216,7 @@ def rollback(home: Path, app: str, reason: str) -> Release:
 
     Raises: NotInstalled, DeviceError, BundleError when ``previous`` is damaged.
     """
-    with locked(home):
+    with locked(home, f"a rollback of {app}"):
         left = pointed(home, app, "current") or current(home, app).digest
         digest = pointed(home, app, "previous")
         if digest in ("", left):

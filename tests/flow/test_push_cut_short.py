@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -58,12 +59,13 @@ class Lab:
         with transports.connect(self.pi.uri) as link:
             return link.run([f"{self.pi.home}/env/bin/python", "-c", serving]).status == 0
 
-    def push(self, bundle: Bundle) -> None:
-        """A push that has to succeed, whatever was before it."""
-        device = fleet.find(self.project, "pi")
+    def push(self, bundle: Bundle) -> list[str]:
+        """A push that has to succeed, whatever was before it; what it told."""
+        device, told = fleet.find(self.project, "pi"), list[str]()
         with transports.connect(self.pi.uri) as link:
-            pushing.push(pushing.open_parcel(bundle.root), device, link, lambda line: None)
+            pushing.push(pushing.open_parcel(bundle.root), device, link, told.append)
         assert list((self.pi.home / "incoming").glob("*")) == []
+        return told
 
     def start(self, bundle: Bundle) -> subprocess.Popen[str]:
         command = [*EDGEKIT, "push", str(bundle.root), "--to", "pi"]
@@ -138,7 +140,8 @@ def sessions(device: Simulated) -> list[int]:
 class TestLinkCut:
     PADDING = 12_000_000
 
-    def cut(self, lab: Lab, moment: Callable[[], object]) -> None:
+    def cut(self, lab: Lab, moment: Callable[[], object]) -> list[str]:
+        """What the push of the same bundle told that came after it."""
         before, bundle = lab.live(), lab.bundle(self.PADDING)
         with lab.start(bundle) as process:
             until(moment)
@@ -149,18 +152,21 @@ class TestLinkCut:
         assert "the connection was lost" in last_line(told)
         assert last_line(told).startswith("edgekit: pi: ")
         assert lab.live() == before
-        lab.push(bundle)
+        again = lab.push(bundle)
         assert lab.live() == bundle.digest
+        return again
 
     def test_while_the_first_bytes_go_over(self, lab: Lab) -> None:
         self.cut(lab, lambda: self.arrived(lab) > 0)
 
     def test_in_the_middle_of_the_model(self, lab: Lab) -> None:
-        self.cut(lab, lambda: self.arrived(lab) > self.PADDING // 3)
+        """What had arrived before it does not go over again."""
+        again = self.cut(lab, lambda: self.arrived(lab) > self.PADDING // 3)
+        assert [line.split(",")[0] for line in again] == ["sending model", "proving on the device"]
 
     def arrived(self, lab: Lab) -> int:
         sizes = 0
-        for file in (lab.pi.home / "incoming").glob("*"):
+        for file in (lab.pi.home / "incoming").glob("*/*"):
             try:
                 sizes += file.stat().st_size
             except FileNotFoundError:
@@ -184,25 +190,43 @@ class TestAtOnce:
             before, bundles = lab.live(), [lab.bundle(), lab.bundle()]
             statuses = self.at_once(lab, bundles)
             done = [bundle.digest for bundle, status in zip(bundles, statuses, strict=True) if status == 0]
-            assert lab.live() in (done or [before])  # both may lose: they share a place for what comes in
+            assert lab.live() in (done or [before])
+            assert done, "both have lost"
             lab.push(lab.bundle())
 
     def test_the_same_bundle(self, lab: Lab) -> None:
         for _ in range(2):
-            before, bundle = lab.live(), lab.bundle()
-            done = 0 in self.at_once(lab, [bundle, bundle])
-            assert lab.live() == (bundle.digest if done else before)
+            bundle = lab.bundle()
+            assert self.at_once(lab, [bundle, bundle]) == [0, 0]
+            assert lab.live() == bundle.digest
             lab.push(lab.bundle())
 
-    def test_a_lock_that_is_taken_is_told(self, lab: Lab) -> None:
+    def test_one_waits_for_a_lock_that_is_taken(self, lab: Lab) -> None:
+        bundle = lab.bundle()
+        with self.locked(lab):
+            process = lab.start(bundle)
+            assert process.stderr
+            read_until(process.stderr, "sending model")
+            time.sleep(1)
+            assert process.poll() is None
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, told
+        assert lab.live() == bundle.digest
+
+    @pytest.mark.slow
+    def test_a_lock_that_stays_taken_is_told(self, lab: Lab) -> None:
         before = lab.live()
-        with subprocess.Popen(["flock", lab.pi.home / "lock", "cat"], stdin=subprocess.PIPE) as holder:
-            assert holder.stdin
-            time.sleep(0.2)
-            process = lab.start(lab.bundle())
+        with self.locked(lab), lab.start(lab.bundle()) as process:
             told = process.communicate(timeout=60)[1]
-            holder.stdin.close()
         assert process.returncode == 1
         assert "another push or rollback is at work on this device — try again" in last_line(told)
         assert lab.live() == before
         lab.push(lab.bundle())
+
+    @contextmanager
+    def locked(self, lab: Lab) -> Iterator[None]:
+        with subprocess.Popen(["flock", lab.pi.home / "lock", "cat"], stdin=subprocess.PIPE) as holder:
+            assert holder.stdin
+            time.sleep(0.2)
+            yield
+            holder.stdin.close()

@@ -128,18 +128,20 @@ def blobs(parcel: Bundle) -> list[Descriptor]:
     return [Descriptor(IMAGE_TYPE, parcel.digest, size), parcel.config, *parcel.layers]
 
 
-def send(parcel: Bundle, home: Path) -> list[Descriptor]:
-    """What a transport does: put what is missing into ``incoming``."""
-    lacking = releases.missing(home, blobs(parcel))
+def send(parcel: Bundle, home: Path) -> Path:
+    """What a transport does: put what is missing into the place that the device gives for it; that place."""
+    place, lacking = releases.missing(home, blobs(parcel))
     for blob in lacking:
-        source = blob_path(parcel.root, blob.digest)
-        shutil.copyfile(source, home / "incoming" / source.name)
-    return lacking
+        shutil.copyfile(blob_path(parcel.root, blob.digest), place / blob.digest[7:])
+    return place
 
 
 def install(parcel: Bundle, home: Path) -> Release:
-    send(parcel, home)
-    return releases.install(home, parcel.digest, open_layout(parcel.root)[1])
+    return take_in(parcel, home, send(parcel, home))
+
+
+def take_in(parcel: Bundle, home: Path, place: Path) -> Release:
+    return releases.install(home, place, parcel.digest, open_layout(parcel.root)[1])
 
 
 def go_live(parcel: Bundle, home: Path) -> Release:

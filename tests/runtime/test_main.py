@@ -104,22 +104,23 @@ def done(*words: str, stdin: bytes | dict[str, Any] = b"") -> dict[str, Any]:
     return answer.document
 
 
-def send(parcel: Bundle) -> list[str]:
+def send(parcel: Bundle) -> dict[str, Any]:
+    """What is missing, now sent, and where it lies."""
     answer = done("missing", stdin={"blobs": [blob.as_dict() for blob in blobs(parcel)]})
     for digest in answer["missing"]:
         source = blob_path(parcel.root, digest)
         shutil.copyfile(source, f"{answer['incoming']}/{source.name}")
-    return list(answer["missing"])
+    return answer
 
 
 def install(parcel: Bundle) -> dict[str, Any]:
-    send(parcel)
-    return done("install", stdin={"digest": parcel.digest, "signature": open_layout(parcel.root)[1]})
+    place, signature = send(parcel)["incoming"], open_layout(parcel.root)[1]
+    return done("install", stdin={"digest": parcel.digest, "signature": signature, "incoming": place})
 
 
 def test_a_whole_life_on_a_device(home: Path, parcels: Parcels, tmp_path: Path) -> None:
     assert done("status")["apps"] == []
-    assert len(send(parcels.one)) == 4
+    assert len(send(parcels.one)["missing"]) == 4
     installed = install(parcels.one)
     facts = {key: installed[key] for key in ("digest", "app", "version", "sequence", "format", "precision")}
     assert facts == {
@@ -131,7 +132,7 @@ def test_a_whole_life_on_a_device(home: Path, parcels: Parcels, tmp_path: Path) 
         "precision": "float32",
     }
     assert installed["state"]["name"] == "installed"
-    assert send(parcels.one) == []
+    assert send(parcels.one)["missing"] == []
     proven = done("prove", APP, parcels.one.digest)
     assert (proven["state"]["name"], proven["state"]["proof"]["vectors"]) == ("proven", 4)
     assert done("activate", APP, parcels.one.digest)["state"]["name"] == "good"
@@ -252,10 +253,10 @@ class TestErrors:
         assert answer.document["error"]["message"] == "standard input holds more than 8 MiB"
 
     def test_an_unsigned_bundle(self, home: Path, parcels: Parcels, inside: Inside) -> None:
-        bundles.send(parcels.one, home)
-        request = json.dumps({"digest": parcels.one.digest, "signature": ""}).encode()
+        place = str(bundles.send(parcels.one, home))
+        request = json.dumps({"digest": parcels.one.digest, "signature": "", "incoming": place}).encode()
         assert inside("install", stdin=request).code == "signature"
-        assert not (home / "incoming").exists()
+        assert list((home / "incoming").iterdir()) == []
 
     def test_damaged_releases_are_named_and_do_not_hide_others(self, home: Path, parcels: Parcels) -> None:
         for parcel in (parcels.one, parcels.two, parcels.other):

@@ -14,16 +14,18 @@ import pytest
 
 from edgekit_runtime import releases, verify
 from edgekit_runtime.bundle import Bundle, blob_path
-from tests.runtime.bundles import APP, Parcels, go_live, send, serves
+from tests.runtime.bundles import APP, Parcels, go_live, send, serves, take_in
 from tests.runtime.powercut import CUTS, Disk, Loss, failing
 
 
 def push(home: Path, parcel: Bundle, disk: Disk | None = None) -> None:
     """As a host has it done; the transport syncs nothing."""
-    for blob in send(parcel, home):
-        if disk:
-            disk.not_synced(home / "incoming" / blob.digest[7:])
-    go_live(parcel, home)
+    place = send(parcel, home)
+    if disk:
+        for arrived in place.iterdir():
+            disk.not_synced(arrived)
+    release = releases.mark(take_in(parcel, home, place), "proven")
+    releases.activate(home, APP, release.digest)
 
 
 def rollback(home: Path, parcel: Bundle, disk: Disk | None = None) -> None:

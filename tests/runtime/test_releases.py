@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from edgekit.signing import Signer
 from edgekit_runtime import bundle, releases
+from edgekit_runtime import home as homes
 from edgekit_runtime.bundle import Bundle, Descriptor, blob_path, open_layout
 from edgekit_runtime.errors import (
     BundleError,
@@ -22,7 +26,8 @@ from edgekit_runtime.errors import (
     NotInstalled,
     SignatureError,
 )
-from tests.runtime.bundles import APP, Parcels, contents, go_live, install, make_key, send, serves, write
+from edgekit_runtime.home import locked
+from tests.runtime.bundles import APP, Parcels, contents, go_live, install, make_key, send, serves, take_in, write
 
 
 def damage(home: Path, parcel: Bundle, media_type: str) -> None:
@@ -47,9 +52,10 @@ class TestInstalling:
         assert (release.folder / "model.onnx").read_bytes() == model
 
     def test_what_the_device_has_is_not_sent_again(self, home: Path, parcels: Parcels) -> None:
-        assert len(send(parcels.one, home)) == 4
-        releases.install(home, parcels.one.digest, open_layout(parcels.one.root)[1])
-        assert send(parcels.one, home) == []
+        place = send(parcels.one, home)
+        assert len(list(place.iterdir())) == 4
+        take_in(parcels.one, home, place)
+        assert list(send(parcels.one, home).iterdir()) == []
 
     def test_installing_again_keeps_the_state(self, home: Path, parcels: Parcels) -> None:
         live = go_live(parcels.one, home)
@@ -66,44 +72,46 @@ class TestInstalling:
         release = go_live(parcels.one, home)
         damage(home, parcels.one, media_type)
         with pytest.raises(DigestMismatch):
-            releases.install(home, parcels.one.digest, open_layout(parcels.one.root)[1])
-        assert send(parcels.one, home) == [parcels.one.layer(media_type)]
-        install(parcels.one, home)
+            take_in(parcels.one, home, home / "incoming" / "nothing")
+        place = send(parcels.one, home)
+        assert [path.name for path in place.iterdir()] == [parcels.one.layer(media_type).digest[7:]]
+        take_in(parcels.one, home, place)
         assert serves(parcels.one)
         for name in ("model.onnx", "golden.npz"):
             data = (release.folder / name).read_bytes()
             assert f"sha256:{hashlib.sha256(data).hexdigest()}" in [layer.digest for layer in parcels.one.layers]
 
     def test_a_blob_that_did_not_arrive(self, home: Path, parcels: Parcels) -> None:
-        send(parcels.one, home)
-        (home / "incoming" / parcels.one.layers[0].digest[7:]).unlink()
+        place = send(parcels.one, home)
+        (place / parcels.one.layers[0].digest[7:]).unlink()
         with pytest.raises(BundleError, match="the blob is missing") as caught:
-            releases.install(home, parcels.one.digest, open_layout(parcels.one.root)[1])
+            take_in(parcels.one, home, place)
         assert caught.value.hint == "push the bundle again"
 
     def test_a_link_that_arrived_is_refused(self, home: Path, parcels: Parcels, tmp_path: Path) -> None:
-        send(parcels.one, home)
-        arrived = home / "incoming" / parcels.one.layers[0].digest[7:]
+        place = send(parcels.one, home)
+        arrived = place / parcels.one.layers[0].digest[7:]
         arrived.rename(tmp_path / "model")
         arrived.symlink_to(tmp_path / "model")
         with pytest.raises(BundleError, match="symbolic link"):
-            releases.install(home, parcels.one.digest, open_layout(parcels.one.root)[1])
+            take_in(parcels.one, home, place)
         assert not blob_path(home, parcels.one.layers[0].digest).exists()
 
     def test_more_bytes_than_declared_are_refused(self, home: Path, parcels: Parcels) -> None:
-        send(parcels.one, home)
-        with (home / "incoming" / parcels.one.layers[1].digest[7:]).open("ab") as file:
+        place = send(parcels.one, home)
+        with (place / parcels.one.layers[1].digest[7:]).open("ab") as file:
             file.truncate(1 << 33)
         with pytest.raises(BundleTooLarge):
-            releases.install(home, parcels.one.digest, open_layout(parcels.one.root)[1])
+            take_in(parcels.one, home, place)
 
     def test_what_was_refused_is_removed(self, home: Path, parcels: Parcels, tmp_path: Path) -> None:
         stranger = make_key(tmp_path / "stranger").sign(parcels.one.digest)
         for signature in ("", "junk", stranger, open_layout(parcels.two.root)[1]):
-            send(parcels.one, home)
+            place = send(parcels.one, home)
             with pytest.raises(SignatureError):
-                releases.install(home, parcels.one.digest, signature)
-            assert sorted(path.name for path in home.iterdir()) == ["lock", "trust"]
+                releases.install(home, place, parcels.one.digest, signature)
+            assert sorted(path.name for path in home.iterdir()) == ["incoming", "lock", "trust"]
+            assert list((home / "incoming").iterdir()) == []
 
     @pytest.mark.parametrize("app", ["../../evil", "a/b", "Scores", "", ".", "..", "a" * 65, "a\nb"])
     def test_an_app_s_name_stays_in_its_folder(self, home: Path, signer: Signer, tmp_path: Path, app: str) -> None:
@@ -122,6 +130,7 @@ class TestInstalling:
         huge = Descriptor("x", "sha256:" + "0" * 64, 1 << 60)
         with pytest.raises(DeviceError, match=r"the disk has \d+ KiB free"):
             releases.missing(home, [huge])
+        assert list((home / "incoming").iterdir()) == []
 
 
 class TestStates:
@@ -211,6 +220,14 @@ class TestStates:
         releases.rollback(home, APP, "damaged")
         assert serves(parcels.one)
 
+    def test_a_proof_that_another_push_outran_does_not_take_good_away(self, home: Path, parcels: Parcels) -> None:
+        release = install(parcels.one, home)
+        go_live(parcels.one, home)
+        assert releases.judged(home, release, "proven", proof={"ok": True}).state.name == "good"
+        assert releases.current(home, APP).state.proof == {"ok": True}
+        assert releases.judged(home, release, "bad", reason="differs").state.name == "bad"
+        assert releases.judged(home, release, "proven").state.name == "proven"
+
     def test_apps_do_not_touch_each_other(self, home: Path, parcels: Parcels) -> None:
         go_live(parcels.one, home)
         go_live(parcels.other, home)
@@ -260,7 +277,7 @@ class TestStates:
 
 
 HOLD = "import sys; from pathlib import Path; from edgekit_runtime.home import locked\n"
-HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+HOLD += "with locked(Path(sys.argv[1]), 'the test'): print('held', flush=True); sys.stdin.read()"
 
 
 class TestLock:
@@ -275,19 +292,38 @@ class TestLock:
             yield process
             process.kill()
 
-    def test_two_pushes_do_not_work_at_once(self, home: Path, parcels: Parcels, other: subprocess.Popen[str]) -> None:
-        lacking = send(parcels.one, home)
+    def test_who_waits_too_long_is_told_for_whom(
+        self, home: Path, parcels: Parcels, other: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(homes, "WAIT_S", 0.1)
+        place = send(parcels.one, home)
         calls: list[Callable[[], object]] = [
-            lambda: releases.install(home, parcels.one.digest, open_layout(parcels.one.root)[1]),
+            lambda: take_in(parcels.one, home, place),
             lambda: releases.activate(home, APP, parcels.one.digest),
             lambda: releases.rollback(home, APP, ""),
         ]
         for call in calls:
-            with pytest.raises(DeviceError, match="another push or rollback is at work") as caught:
+            with pytest.raises(DeviceError) as caught:
                 call()
+            holder = f"the test (process {other.pid})"
+            assert caught.value.message == f"another push or rollback is at work on this device: {holder}"
             assert caught.value.hint == "try again when it is done"
-        assert len(list((home / "incoming").iterdir())) == len(lacking)
+        assert len(list(place.iterdir())) == 4
         assert not (home / "apps").exists()
+
+    def test_who_waits_comes_next(self, home: Path, parcels: Parcels, other: subprocess.Popen[str]) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(install, parcels.one, home)
+            time.sleep(0.2)
+            assert not (home / "blobs").exists()
+            other.communicate("")
+            assert waiting.result().state.name == "installed"
+        assert (home / "lock").read_bytes() == b""
+
+    def test_the_host_of_a_push_is_named(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 51234 192.0.2.9 22")
+        with locked(home, "a switch"):
+            assert (home / "lock").read_text() == f"a switch (process {os.getpid()}, from 192.0.2.7)"
 
     def test_a_process_that_is_killed_does_not_keep_the_lock(
         self, home: Path, parcels: Parcels, other: subprocess.Popen[str]

@@ -1,0 +1,104 @@
+"""Incoming: what pushes send, each to a place of its own, until ``install`` has taken it in.
+
+A place belongs to the process that holds the push's connection, and bears its name: the sshd of this connection, or
+the host's own process for a folder as device. While that process lives, no other push removes the place. Afterwards
+the next one does, and keeps the blobs that had arrived whole. Where the process cannot be told, a day decides.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit_runtime import durable
+from edgekit_runtime.errors import BundleError, DeviceError
+
+if TYPE_CHECKING:
+    from edgekit_runtime.bundle import Descriptor
+
+PLACE = re.compile(r"([0-9]+)-([0-9]+)-[0-9a-f]{32}")
+UNKNOWN = "0-0"
+QUIET_S = 24 * 3600
+"""A way to the device that the owner does not tell of (a container's, an adb's) may have died without a trace."""
+
+
+def make(home: Path) -> Path:
+    """A new place for the push that asks for it."""
+    place = home / "incoming" / f"{_owner()}-{uuid.uuid4().hex}"
+    durable.folder(place)
+    return place
+
+
+def named(home: Path, path: str) -> Path:
+    """The place that a host names. Raises: DeviceError for what was never made as one."""
+    place = Path(path)
+    if place.parent != home / "incoming" or not PLACE.fullmatch(place.name):
+        raise DeviceError(f"{path!r} is no place for what comes in", "push the bundle again")
+    return place
+
+
+def take_over(place: Path, blob: Descriptor) -> bool:
+    """Whether another push has sent a blob whole; then it has a second name in this place, too."""
+    mine = arrived(place, blob)
+    for other in place.parent.glob(f"*/{mine.name}"):
+        try:
+            if other.stat().st_size != blob.size:
+                continue
+            os.link(other, mine, follow_symlinks=False)
+            durable.check_file(mine, blob.digest, blob.size)
+        except (OSError, BundleError):  # the other push may take it away at any moment
+            mine.unlink(missing_ok=True)
+        else:
+            return True
+    return False
+
+
+def arrived(place: Path, blob: Descriptor) -> Path:
+    """Where a blob lies in a place, or would."""
+    return place / blob.digest.partition(":")[2]
+
+
+def clear(home: Path) -> None:
+    """Remove the places of pushes that have died."""
+    for place in (home / "incoming").glob("*"):
+        if _abandoned(place):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _abandoned(place: Path) -> bool:
+    found = PLACE.fullmatch(place.name)
+    if found and "-".join(found.groups()) != UNKNOWN and _started(int(found[1])) != found[2]:
+        return True
+    try:
+        touched = max(path.stat().st_mtime for path in (place, *place.iterdir()))
+    except OSError:  # it is being removed, or written to
+        return False
+    return time.time() - touched > QUIET_S
+
+
+def _owner() -> str:
+    """The parent of this command's session: sshd and the local transport give every command a session of its own."""
+    leader = _facts(os.getsid(0))
+    pid = int(leader[1]) if leader else 0
+    started = _started(pid)
+    return f"{pid}-{started}" if started else UNKNOWN
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in ticks since boot: no other one has had its number then. "" for none."""
+    facts = _facts(pid)
+    return facts[19] if facts else ""
+
+
+def _facts(pid: int) -> list[str]:
+    """What proc(5) tells of a process in ``stat``, from its state on; nothing of one that has ended or is hidden."""
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
+    except OSError:
+        return []
+    return [] if facts[0] in ("Z", "X") else facts
