@@ -22,13 +22,20 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``max_accuracy_drop`` and ``min_agreement`` are shares (0.01 is one point), both against the float model on the
     evaluation data; ``max_size_mib`` is that of the model file; ``max_p95_ms`` a host measurement, judged only where
-    the host has the target's architecture.
+    the host has the target's architecture; ``max_memory_mib`` what loading and serving the model takes at the peak, the
+    bare engine apart, measured on this host where it is asked for.
     """
 
     max_accuracy_drop: Share | None = 0.01
     min_agreement: Share | None = 0.9
     max_size_mib: Mebibytes | None = None
     max_p95_ms: Milliseconds | None = None
+    max_memory_mib: Mebibytes | None = None
+
+    @property
+    def asks_for_small(self) -> bool:
+        """Whether a line of it is held by being small, whatever the time."""
+        return self.max_size_mib is not None or self.max_memory_mib is not None
 
     def as_dict(self) -> dict[str, float]:
         """The lines that ask for something."""

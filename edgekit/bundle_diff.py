@@ -229,8 +229,9 @@ def _session(bundle: Bundle) -> Session:
 
 def _agreement(owner: str, a: Session, b: Session, vectors: Sequence[Vector]) -> Agreement:
     pairs = [(a.predict(vector.inputs), b.predict(vector.inputs)) for vector in vectors]
-    same = sum(same_answer(want, have) for want, have in pairs) / len(pairs)
-    return Agreement(owner, len(pairs), same, max(max_abs_error(want, have) for want, have in pairs))
+    declared = a.interface.agreement
+    same = sum(same_answer(want, have, declared) for want, have in pairs) / len(pairs)
+    return Agreement(owner, len(pairs), same, max(max_abs_error(want, have, declared) for want, have in pairs))
 
 
 def timing(sessions: tuple[Session, Session], vectors: Sequence[Vector], clock_ns: Clock) -> Timing:

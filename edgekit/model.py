@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from edgekit.errors import ConversionError, UnsupportedFormat
+from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.interface import Interface
+from edgekit_runtime.postprocess import Postprocess
+from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 
 
@@ -27,11 +31,37 @@ class Format(Enum):
 
 
 @dataclass(frozen=True)
+class Tail:
+    """The end of a model that was cut off: ``postprocess`` makes ``outputs``, which are the source's, of those of the
+    file. ``agreement`` by output name, where the cut operator tells what it gives.
+    """
+
+    outputs: tuple[TensorSpec, ...]
+    postprocess: Postprocess
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "outputs": [spec.as_dict() for spec in self.outputs],
+            "postprocess": self.postprocess.as_dict(),
+            "agreement": {name: how.as_dict() for name, how in self.agreement.items()},
+        }
+
+    @staticmethod
+    def of(document: dict[str, Any]) -> Tail:
+        """Raises: ValueError, TypeError, KeyError for what ``as_dict`` did not write."""
+        outputs = tuple(map(TensorSpec.of, document["outputs"]))
+        agreement = {name: Agreement.of(how) for name, how in document["agreement"].items()}
+        return Tail(outputs, Postprocess.of(document["postprocess"]), agreement)
+
+
+@dataclass(frozen=True)
 class Model:
     """A model file. ``lineage`` names the passes it came through; specs are empty where only a framework can tell.
 
     The specs carry the names of the *source* model; ``TensorSpec.tensor`` is the name inside this file. A TORCH_MODULE
-    is a file of weights and the ``factory``, ``package.module:function``, of the module that they belong to.
+    is a file of weights and the ``factory``, ``package.module:function``, of the module that they belong to. What was
+    cut off its end is its ``tail``; ``outputs`` are those of the file.
     """
 
     path: Path
@@ -42,6 +72,14 @@ class Model:
     quantized: bool = False
     lineage: tuple[str, ...] = ()
     factory: str = ""
+    tail: Tail | None = None
+
+    def interface(self, preprocess: dict[str, Preprocess], agreement: dict[str, Agreement]) -> Interface:
+        """What it takes and gives where it serves, with its tail."""
+        if self.tail is None:
+            return Interface(self.inputs, self.outputs, preprocess, agreement)
+        rest = replace(self.tail.postprocess, takes=self.outputs)
+        return Interface(self.inputs, self.tail.outputs, preprocess, {**self.tail.agreement, **agreement}, rest)
 
     @property
     def size(self) -> int:
@@ -113,6 +151,7 @@ def derived(source: Model, path: Path, step: str, *, names_of: Model | None = No
         inputs=_renamed(written.inputs, known.inputs),
         outputs=_renamed(written.outputs, known.outputs),
         lineage=(*source.lineage, step),
+        tail=source.tail,
     )
 
 

@@ -10,7 +10,7 @@ from edgekit.budget import Budget, override
 from edgekit.config import decode
 from edgekit.errors import ConfigError
 
-KEYS = ["max_accuracy_drop", "min_agreement", "max_size_mib", "max_p95_ms"]
+KEYS = ["max_accuracy_drop", "min_agreement", "max_size_mib", "max_p95_ms", "max_memory_mib"]
 
 
 def line(*lines: str) -> str:
@@ -31,7 +31,7 @@ def test_lines_go_over_what_stands_and_over_one_another() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_none_lifts_a_line(key: str) -> None:
-    assert key not in override(Budget(0.1, 0.1, 1, 1), [f"{key}=none"]).as_dict()
+    assert key not in override(Budget(0.1, 0.1, 1, 1, 1), [f"{key}=none"]).as_dict()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_none_lifts_a_line(key: str) -> None:
         ("max_size_mib=big", "--budget max_size_mib=big: 'big' is no number"),
         ("max_size_mib=1,5", "--budget max_size_mib=1,5: '1,5' is no number"),
         ("max_accuracy_dorp=1", "--budget: max_accuracy_dorp: unknown key — did you mean 'max_accuracy_drop'?"),
-        ("zzz=1", "--budget: zzz: unknown key — known: max_accuracy_drop, min_agreement, max_size_mib, max_p95_ms"),
+        ("zzz=1", "--budget: zzz: unknown key — known: max_accuracy_drop, min_agreement, max_size_mib, max_p95_ms, "),
         ("=3", '--budget: "": unknown key'),
         ("min_agreement=90", "--budget: min_agreement: expected float <= 1.0 — found 90.0"),
         ("max_accuracy_drop=-0.1", "--budget: max_accuracy_drop: expected float >= 0.0 — found -0.1"),

@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime import fields
+from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.errors import EngineError, InvalidInput
+from edgekit_runtime.postprocess import Postprocess
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Interface:
-    """``inputs`` and ``outputs`` of the model itself, in order; ``preprocess`` by input name, where declared."""
+    """``inputs`` and ``outputs`` of the model itself, in order; ``preprocess`` by input name, where declared, and
+    ``agreement`` by output name: when two answers in it say the same. ``postprocess``, where there is one, makes the
+    outputs of those of the artifact.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     preprocess: dict[str, Preprocess] = field(default_factory=dict)
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+    postprocess: Postprocess | None = None
 
     @cached_property
     def accepts(self) -> dict[str, TensorSpec]:
@@ -65,6 +72,7 @@ class Interface:
 
     def results(self, raw: dict[str, Array]) -> dict[str, Array]:
         """The engine's outputs by the names of the source model, in its order. Raises: EngineError."""
+        raw = self.postprocess.run(raw) if self.postprocess else raw
         try:
             return {spec.name: raw[spec.inner] for spec in self.outputs}
         except KeyError as error:
@@ -75,6 +83,8 @@ class Interface:
             "inputs": [spec.as_dict() for spec in self.inputs],
             "outputs": [spec.as_dict() for spec in self.outputs],
             "preprocess": {name: step.as_dict() for name, step in self.preprocess.items()},
+            "agreement": {name: how.as_dict() for name, how in self.agreement.items()},
+            **({"postprocess": self.postprocess.as_dict()} if self.postprocess else {}),
         }
 
     @staticmethod
@@ -85,7 +95,30 @@ class Interface:
         unknown = steps.keys() - {spec.name for spec in inputs}
         if unknown:
             raise ValueError(f"preprocess for {min(unknown)!r}, which is no input")
-        return Interface(inputs, outputs, {name: Preprocess.of(step) for name, step in steps.items()})
+        preprocess = {name: Preprocess.of(step) for name, step in steps.items()}
+        agreement = _agreement(document, {spec.name for spec in outputs})
+        return Interface(inputs, outputs, preprocess, agreement, _postprocess(document, outputs))
+
+
+def _postprocess(document: dict[str, Any], outputs: tuple[TensorSpec, ...]) -> Postprocess | None:
+    """Most bundles have none."""
+    if "postprocess" not in document:
+        return None
+    found = Postprocess.of(fields.table(document["postprocess"]))
+    missing = {spec.inner for spec in outputs} - found.gives
+    if missing:
+        raise ValueError(f"the postprocess gives no {min(missing)[:80]!r}")
+    return found
+
+
+def _agreement(document: dict[str, Any], outputs: set[str]) -> dict[str, Agreement]:
+    """Bundles of earlier builds declare none."""
+    declared = fields.table(document.get("agreement", {}))
+    agreement = {name: Agreement.of(fields.table(how)) for name, how in declared.items()}
+    unknown = {*agreement, *(name for how in agreement.values() for name in how.takes)} - outputs
+    if unknown:
+        raise ValueError(f"agreement of {min(unknown)!r}, which is no output")
+    return agreement
 
 
 def _specs(documents: list[Any]) -> tuple[TensorSpec, ...]:

@@ -18,7 +18,7 @@ from edgekit_runtime.errors import BundleError
 if TYPE_CHECKING:
     from edgekit_runtime.bundle import Bundle
     from edgekit_runtime.compare import Outputs
-    from edgekit_runtime.manifest import ProofLimits
+    from edgekit_runtime.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,20 @@ def prove(bundle: Bundle) -> Proof:
     with session.of_bundle(bundle) as serving:
         got = [serving.predict(vector.inputs) for vector in vectors]
     engine = f"{serving.engine.name} {serving.engine.version}"
-    return judge([v.expected for v in vectors], got, bundle.manifest.proof, engine, serving.engine.provider)
+    answers = [(vector.expected, have) for vector, have in zip(vectors, got)]
+    return judge(answers, bundle.manifest, engine, serving.engine.provider)
 
 
-def judge(expected: list[Outputs], got: list[Outputs], limits: ProofLimits, engine: str, provider: str) -> Proof:
-    """Compare what came out with what had to; pure."""
-    if len(got) != limits.vectors or not got:
-        raise BundleError(f"{len(got)} golden vectors where the manifest says {limits.vectors}")
-    error = max(max_abs_error(want, have) for want, have in zip(expected, got))
-    agreement = sum(same_answer(want, have) for want, have in zip(expected, got)) / len(got)
+def judge(answers: list[tuple[Outputs, Outputs]], manifest: Manifest, engine: str, provider: str) -> Proof:
+    """Compare what had to come out with what did, by vector; pure."""
+    limits, declared = manifest.proof, manifest.interface.agreement
+    if len(answers) != limits.vectors or not answers:
+        raise BundleError(f"{len(answers)} golden vectors where the manifest says {limits.vectors}")
+    error = max(max_abs_error(want, have, declared) for want, have in answers)
+    agreement = sum(same_answer(want, have, declared) for want, have in answers) / len(answers)
     reasons = []
     if not error <= limits.max_abs_error:
         reasons.append(f"outputs differ from the host's by {error:.4g}, allowed are {limits.max_abs_error:.4g}")
     if agreement < limits.min_agreement:
         reasons.append(f"only {agreement:.0%} of the answers are the host's, {limits.min_agreement:.0%} are needed")
-    return Proof(not reasons, len(got), error, agreement, engine, provider, tuple(reasons))
+    return Proof(not reasons, len(answers), error, agreement, engine, provider, tuple(reasons))

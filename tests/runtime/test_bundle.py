@@ -119,11 +119,11 @@ class TestOneFlippedBit:
     @pytest.mark.parametrize("region", ["image", "config", "model", "golden"])
     def test_no_parser_sees_it_on_a_device(self, parcel: Bundle, region: str, home: Path, no_parser: None) -> None:
         _, signature = open_layout(parcel.root)
-        send(parcel, home)
-        flip(home / "incoming" / regions(parcel)[region].name, 40)
+        place = send(parcel, home)
+        flip(place / regions(parcel)[region].name, 40)
         with pytest.raises(DigestMismatch):
-            releases.install(home, parcel.digest, signature)
-        assert not (home / "incoming").exists()
+            releases.install(home, place, parcel.digest, signature)
+        assert list((home / "incoming").iterdir()) == []
         assert not (home / "apps").exists()
 
     def test_no_parser_sees_it_after_it_was_installed(self, parcel: Bundle, home: Path, no_parser: None) -> None:
@@ -307,7 +307,7 @@ class TestPaths:
             lambda: blob_path(tmp_path, digest),
             lambda: open_bundle(tmp_path, digest),
             lambda: bundle.read_blob(tmp_path, Descriptor(IMAGE_TYPE, digest, 1)),
-            lambda: releases.install(home, digest, "signature"),
+            lambda: releases.install(home, home / "incoming" / "place", digest, "signature"),
         ]
         for call in wrong:
             with pytest.raises(BundleError, match="is no sha256 digest"):
@@ -321,9 +321,8 @@ class TestPaths:
             with pytest.raises((DigestMismatch, BundleTooLarge)):
                 use(parcel)
             blob_path(parcel.root, mine.digest).write_bytes(whole)
-        send(parcel, home)
         with pytest.raises(BundleError, match="signature"):
-            releases.install(home, parcel.digest, open_layout(other.root)[1])
+            releases.install(home, send(parcel, home), parcel.digest, open_layout(other.root)[1])
 
     def test_blobs_of_a_bundle_are_all_listed(self, parcel: Bundle) -> None:
         regular = {blob_path(parcel.root, blob.digest).name for blob in blobs(parcel)}

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import NDArray
 
-from edgekit_runtime.compare import FAINT, SAME_DIRECTION, UNEVEN, balance, max_abs_error, same_answer
+from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.compare import (
+    FAINT,
+    SAME_DIRECTION,
+    SAME_DISTRIBUTION,
+    UNEVEN,
+    balance,
+    divergence,
+    max_abs_error,
+    same_answer,
+)
+from edgekit_runtime.errors import EngineError
 
 FLOATS = nps.arrays(np.float32, (2, 3), elements={"allow_nan": False, "allow_infinity": False})
 ONE = np.array([[0.1, 0.9]])
@@ -141,3 +152,110 @@ def test_the_direction_may_differ_by_so_much() -> None:
         angle = math.pi / 4 + share * math.acos(SAME_DIRECTION)
         turned, want = np.array([[[math.cos(angle), math.sin(angle)]]]), {"y": np.ones((1, 1, 2))}
         assert same_answer(want, {"y": turned}) is same
+
+
+def rows(*found: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Boxes of 10 × 10, suppressed ones: left end, score, class."""
+    table = [[left, 0, left + 10, 10, score, number] for left, score, number in found]
+    return np.array(table, np.float32).reshape(1, -1, 6)
+
+
+class TestDeclared:
+    """By what the user says, where a shape does not tell."""
+
+    BOXES = {"y": Agreement("boxes", columns="score, class")}
+    PROBABLE = np.array([[0.5, 0.3, 0.2]])
+
+    def test_an_embedding_has_a_direction_and_no_class(self) -> None:
+        want, turned = np.array([[1.0, 1.01, 1.0]]), np.array([[1.01, 1.0, 1.0]])
+        assert not same_answer({"y": want}, {"y": turned})
+        assert same_answer({"y": want}, {"y": turned}, {"y": Agreement("cosine")})
+        assert not same_answer({"y": want}, {"y": -turned}, {"y": Agreement("cosine")})
+
+    def test_distributions_agree_up_to_so_many_nats(self) -> None:
+        far = np.array([[0.2, 0.3, 0.5]])
+        assert divergence(self.PROBABLE, far) == pytest.approx(0.3 * math.log(2.5))
+        near = self.PROBABLE * 0.85 + far * 0.15
+        assert 0 < divergence(self.PROBABLE, near) < SAME_DISTRIBUTION
+        assert same_answer({"y": self.PROBABLE}, {"y": near}, {"y": Agreement("kl")})
+        assert not same_answer({"y": self.PROBABLE}, {"y": far}, {"y": Agreement("kl")})
+
+    def test_logits_are_made_probabilities(self) -> None:
+        logits = np.log(self.PROBABLE) + 3
+        assert divergence(logits, logits - 7) == pytest.approx(0, abs=1e-9)
+        assert divergence(logits, logits[:, ::-1]) == pytest.approx(0.3 * math.log(2.5))
+
+    @given(nps.arrays(np.float32, (2, 3), elements=st.floats(-50, 50, width=32)), st.integers(0, 2**32 - 1))
+    def test_no_probability_is_off_by_more_than_a_fifth(self, logits: NDArray[np.float32], seed: int) -> None:
+        """(Pinsker, within what is lost by no probability being quite 0.)"""
+        p, q = (np.exp(x - x.max()) / np.exp(x - x.max()).sum() for x in logits.astype(np.float64))
+        q = p + (q - p) * np.random.default_rng(seed).random()
+        if divergence(p[None], q[None]) <= SAME_DISTRIBUTION:
+            assert np.abs(p - q).sum() / 2 <= 0.2 + 1e-3
+
+    def test_classes_may_lie_along_another_axis(self) -> None:
+        image = np.random.default_rng(0).normal(size=(1, 5, 4, 4)) * 5
+        shifted = image + np.arange(4)  # the same for all classes of a pixel
+        assert same_answer({"y": image}, {"y": shifted}, {"y": Agreement("kl", axis=1)})
+        assert not same_answer({"y": image}, {"y": shifted}, {"y": Agreement("kl")})
+        assert same_answer({"y": image}, {"y": shifted}, {"y": Agreement("top1", axis=1)})
+
+    @pytest.mark.parametrize("by", ["kl", "top1"])
+    def test_an_axis_that_there_is_not_is_named(self, by: str) -> None:
+        with pytest.raises(EngineError, match=r"output 'y' of shape \(1, 3\) has no axis 2"):
+            same_answer({"y": self.PROBABLE}, {"y": self.PROBABLE}, {"y": Agreement(by, axis=2)})
+
+    @pytest.mark.parametrize("by", ["kl", "top1", "cosine"])
+    def test_what_is_no_number_or_of_another_shape_is_not_the_same(self, by: str) -> None:
+        for odd in (np.full((1, 3), np.nan), np.ones((1, 4)), np.zeros((1, 3)) - np.inf):
+            assert not same_answer({"y": self.PROBABLE[:, ::-1]}, {"y": odd}, {"y": Agreement(by)})
+        assert not same_answer({"y": self.PROBABLE}, {"z": self.PROBABLE}, {"y": Agreement(by)})
+
+    @pytest.mark.parametrize("by", ["kl", "top1", "cosine", "none"])
+    def test_nothing_is_the_same_as_nothing(self, by: str) -> None:
+        empty = {"y": np.zeros((1, 0))}
+        assert same_answer(empty, empty, {"y": Agreement(by)})
+
+    def test_as_many_boxes_as_there_are(self) -> None:
+        six = [(20.0 * n, 0.9, n % 2) for n in range(6)]
+        want, moved = {"y": rows(*six)}, {"y": rows(*[(left + 2, 0.8, number) for left, _, number in six])}
+        assert same_answer(want, moved, self.BOXES)
+        assert max_abs_error(want, moved, self.BOXES) == pytest.approx(2)
+        five, four = {"y": rows(*six[1:])}, {"y": rows(*six[2:])}
+        assert same_answer(want, five, self.BOXES)
+        assert max_abs_error(want, five, self.BOXES) == 0
+        assert not same_answer(want, four, self.BOXES)
+        assert not same_answer(five, four, self.BOXES)
+        none = {"y": rows()}
+        assert same_answer(none, none, self.BOXES)
+        assert not same_answer(five, none, self.BOXES)
+
+    @pytest.mark.parametrize("odd", [np.full((1, 2, 6), np.nan), np.zeros((1, 2, 7)), np.zeros(3)])
+    def test_what_holds_no_boxes_is_infinitely_far(self, odd: NDArray[np.float64]) -> None:
+        want = {"y": rows((0, 0.9, 1))}
+        for have in ({"y": odd}, {"z": odd}):
+            assert not same_answer(want, have, self.BOXES)
+            assert max_abs_error(want, have, self.BOXES) == math.inf
+
+    def test_a_reference_that_is_not_as_declared_is_an_error(self) -> None:
+        for outputs in ({"y": np.zeros((1, 7))}, {"z": np.zeros((1, 6))}):
+            for compare in (same_answer, max_abs_error):
+                with pytest.raises(EngineError, match="output 'y'"):
+                    compare(outputs, outputs, self.BOXES)
+
+    def test_what_belongs_to_boxes_is_not_judged_by_itself(self) -> None:
+        how = {"b": Agreement("boxes", scores="s", classes="c")}
+        boxes = rows((0, 0, 0), (50, 0, 0))[0, :, :4]
+        want = {"b": boxes, "s": np.array([0.9, 0.1]), "c": np.array([3, 4]), "count": np.array([2.0])}
+        have = {"b": boxes[:1], "s": np.array([0.8]), "c": np.array([3]), "count": np.array([1.0])}
+        assert same_answer(want, have, how)
+        assert max_abs_error(want, have, how) == 1
+        assert max_abs_error(want, {**have, "s": np.array([np.nan])}, how) == math.inf
+        assert not same_answer(want, {**have, "count": np.array([-1.0])}, how)
+
+    def test_nothing_is_asked_of_what_does_not_count(self) -> None:
+        how = {"mask": Agreement("none")}
+        assert same_answer({"mask": np.zeros((3, 8, 8))}, {"mask": np.ones((2, 8, 8))}, how)
+        assert max_abs_error({"mask": np.zeros((3, 8, 8))}, {"mask": np.ones((2, 8, 8))}, how) == 0
+        assert max_abs_error({"mask": np.zeros(3)}, {"mask": np.full(3, np.nan)}, how) == math.inf
+        assert not same_answer({"mask": np.zeros(3)}, {}, how)

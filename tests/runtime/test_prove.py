@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgekit.bundle import Contents
 from edgekit.signing import Signer
 from edgekit_runtime import golden, releases
+from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import BundleError, DeviceError, EngineError, InvalidInput
 from edgekit_runtime.manifest import ProofLimits
@@ -128,7 +129,8 @@ class TestJudge:
 
     def judge(self, have: NDArray[np.float64], limits: ProofLimits) -> Proof:
         want = np.array([[0.25, 0.75]])
-        return judge([{"y": want}] * 2, [{"y": want}, {"y": have}], limits, "engine 1", "cpu")
+        answers = [({"y": want}, {"y": want}), ({"y": want}, {"y": have})]
+        return judge(answers, replace(MANIFEST, proof=limits), "engine 1", "cpu")
 
     def test_exactly_at_the_limit_it_passes(self) -> None:
         assert self.judge(np.array([[0.375, 0.75]]), ProofLimits(2, 0.125, 1.0)).ok
@@ -139,6 +141,13 @@ class TestJudge:
         assert self.judge(other, ProofLimits(2, 1.0, 0.5)).ok
         failed = self.judge(other, ProofLimits(2, 1.0, 0.51))
         assert (failed.ok, failed.agreement) == (False, 0.5)
+
+    def test_answers_agree_by_what_the_manifest_declares(self) -> None:
+        want, have = {"y": np.array([[0.5, 0.3, 0.2]])}, {"y": np.array([[0.2, 0.3, 0.5]])}
+        for by, ok in (("top1", False), ("kl", False), ("none", True)):
+            interface = replace(MANIFEST.interface, agreement={"y": Agreement(by)})
+            manifest = replace(MANIFEST, interface=interface, proof=ProofLimits(1, 1.0, 1.0))
+            assert judge([(want, have)], manifest, "engine 1", "cpu").ok is ok
 
     def test_both_reasons_are_given(self) -> None:
         assert len(self.judge(np.array([[9.0, 0.0]]), ProofLimits(2, 1.0, 1.0)).reasons) == 2

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgekit_runtime import manifest, timing
+from edgekit_runtime import golden, manifest, timing
+from edgekit_runtime.errors import InvalidInput
 from edgekit_runtime.manifest import EngineNeed
+from edgekit_runtime.session import Session
 from tests.lab.bundles import contents
 
 
@@ -17,6 +20,15 @@ def put(folder: Path, name: str, **changes: Any) -> None:
     (folder / f"{name}.json").write_bytes(manifest.dump(replace(given.manifest, **changes)))
     (folder / f"{name}.model").write_bytes(given.model)
     (folder / f"{name}.npz").write_bytes(given.golden)
+
+
+def a_session() -> Session:
+    told = contents().manifest
+    return Session(contents().model, told.interface, told.engines)
+
+
+def inputs() -> dict[str, Any]:
+    return golden.parse(contents().golden)[0].inputs
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +51,7 @@ def test_models_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     turns: list[int] = []
     real = timing._turn
 
-    def noted(session: Any, *rest: Any) -> dict[str, Any]:
+    def noted(session: Any, *rest: Any) -> list[int]:
         turns.append(id(session))
         return real(session, *rest)
 
@@ -52,10 +64,38 @@ def test_models_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert turns[1::2] == [turns[1]] * 3
 
 
-def test_a_slow_model_does_not_take_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "LONGEST_S", 1e-9)
-    put(tmp_path, "000")
-    assert len(timing.time_models(tmp_path)["000"]["times_ns"]) == timing.TURN - timing.WARM_UP
+def test_a_slow_model_does_not_take_for_ever() -> None:
+    with a_session() as session:
+        found = timing.in_turns({"a": session}, {"a": [inputs()]}, longest_s=1e-9)["a"]
+    assert isinstance(found, list)
+    assert len(found) == timing.TURN - timing.WARM_UP
+
+
+class Waking(Session):
+    """Slow in the first calls of a turn."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def predict(self, inputs: Any) -> dict[str, Any]:
+        time.sleep(0.02 if self.calls % timing.TURN < timing.WARM_UP else 0)
+        self.calls += 1
+        return {}
+
+
+def test_the_first_calls_of_a_turn_are_not_timed() -> None:
+    session = Waking()
+    found = timing.in_turns({"a": session}, {"a": [{}]})["a"]
+    assert isinstance(found, list)
+    assert session.calls > len(found) >= 30
+    assert sorted(found)[-4] < 20e6
+
+
+def test_one_that_fails_leaves_the_others_alone() -> None:
+    with a_session() as good, a_session() as bad:
+        found = timing.in_turns({"a": good, "b": bad}, {"a": [inputs()], "b": [{}]})
+    assert isinstance(found["a"], list)
+    assert isinstance(found["b"], InvalidInput)
 
 
 def test_what_does_not_load_is_told_and_the_others_are_timed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from edgekit_runtime.agreement import BY, COLUMNS, CORNERS, Agreement
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits
 from edgekit_runtime.preprocess import Preprocess
@@ -77,13 +78,29 @@ STEPS = st.builds(
 )
 
 
+def agreements(names: st.SearchStrategy[str]) -> st.SearchStrategy[Agreement]:
+    """They name outputs of these names."""
+    return st.builds(
+        Agreement,
+        st.sampled_from(BY),
+        st.integers(-8, 7),
+        st.sampled_from(CORNERS),
+        st.sampled_from(COLUMNS),
+        st.just("") | names,
+        st.just("") | names,
+        NUMBER,
+    )
+
+
 @st.composite
 def interfaces(draw: st.DrawFn) -> Interface:
     inputs, outputs = (
         tuple(draw(st.lists(SPECS, min_size=1, max_size=3, unique_by=lambda spec: spec.name))) for _ in range(2)
     )
     names = draw(st.lists(st.sampled_from([spec.name for spec in inputs]), unique=True))
-    return Interface(inputs, outputs, {name: draw(STEPS) for name in names})
+    given = st.sampled_from([spec.name for spec in outputs])
+    agreement = draw(st.dictionaries(given, agreements(given), max_size=2))
+    return Interface(inputs, outputs, {name: draw(STEPS) for name in names}, agreement)
 
 
 ENGINES = st.builds(EngineNeed, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple), st.integers(1, 1024))
