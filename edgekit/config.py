@@ -109,10 +109,10 @@ def _wrong_key(place: _Place) -> _Place:
 
 
 def _where(file: Path, *keys: str | int) -> str:
-    return f"{file}: {_dotted(keys)}" if keys else str(file)
+    return f"{file}: {dotted(keys)}" if keys else str(file)
 
 
-def _dotted(keys: tuple[str | int, ...]) -> str:
+def dotted(keys: tuple[str | int, ...]) -> str:
     """The key as TOML writes it, ``a."b c"``; an index stands in brackets and counts from 0."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{_quoted(key)}" for key in keys).removeprefix(".")
 
@@ -152,7 +152,7 @@ def _remedy(place: _Place) -> str | None:
     """What to write instead, where the value as it stands tells; else the value."""
     match place.value:
         case dict() if _fits([place.value], place.kind):
-            return f"write [[{_dotted(place.keys)}]], in double brackets"
+            return f"write [[{dotted(place.keys)}]], in double brackets"
         case dict() | list():
             return None
         case str(text) if _fits(_unquoted(text), place.kind):

@@ -9,12 +9,15 @@ from typing import Protocol
 
 from edgekit.budget import Budget
 from edgekit.bundle import Contents
+from edgekit.config import dotted
 from edgekit.data.dataset import Dataset, open_dataset, open_source
-from edgekit.errors import EdgekitError
+from edgekit.errors import ConfigError, EdgekitError
 from edgekit.model import Format
 from edgekit.quantization import Calibrator, Precision
+from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
+from edgekit_runtime.tensors import TensorSpec
 
 
 class Clock(Protocol):
@@ -32,7 +35,8 @@ class Order:
 
     ``precisions``: the only ones that may ship, in order of preference; () leaves them to the target.
     ``calibrators``: the only ones that are tried; () tries all. ``formats``: the only ones that are built, see
-    ``recipe.plan``. ``cache``: a folder for what steps make.
+    ``recipe.plan``. ``shapes``: by input, the sizes for what is free, see ``passes.freeze``. ``cache``: a folder for
+    what steps make. ``agreement``: by output, when answers agree, where its shape does not tell.
     ``clock`` times candidates on a real device, in place of this host.
     """
 
@@ -44,6 +48,8 @@ class Order:
     now_s: int
     budget: Budget = Budget()
     preprocess: dict[str, Preprocess] = field(default_factory=dict)
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+    shapes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     precisions: tuple[Precision, ...] = ()
     calibrators: tuple[Calibrator, ...] = ()
     formats: tuple[Format, ...] = ()
@@ -58,6 +64,17 @@ class Order:
         """Before any work: is the data there? Raises: DataError, ConfigError."""
         for role, source in self._data.items():
             open_source(source, role, self.base)
+
+    def check_agreement(self, outputs: Sequence[TensorSpec]) -> None:
+        """Raises: ConfigError for what is declared of an output that a model does not give."""
+        known = [spec.name for spec in outputs]
+        for name, how in self.agreement.items():
+            for each in (name, *how.takes):
+                if each not in known:
+                    where = dotted(("agreement", name))
+                    raise ConfigError(
+                        f"edgekit.toml: {where}: no output {each!r}", f"the model gives {', '.join(known)}"
+                    )
 
     @property
     def _data(self) -> dict[str, str]:

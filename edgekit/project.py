@@ -9,6 +9,7 @@ import msgspec
 
 from edgekit.budget import Budget
 from edgekit.config import decode, read_toml
+from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.home import NAME
 from edgekit_runtime.preprocess import Preprocess
 
@@ -19,6 +20,7 @@ Sizes = Annotated[list[Size], msgspec.Meta(min_length=1, max_length=2)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Channels = msgspec.Meta(min_length=1, max_length=4)
+Axis = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | Literal["N"]
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +28,15 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     calibration: str | None = None
     evaluation: str | None = None
+
+
+class InputTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[inputs.INPUT]``: sizes for what the model leaves free, with the batch; "N" leaves a size as it is."""
+
+    shape: Annotated[list[Axis], msgspec.Meta(min_length=1, max_length=16)]
+
+    def sizes(self) -> tuple[int | None, ...]:
+        return tuple(None if isinstance(size, str) else size for size in self.shape)
 
 
 class PreprocessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +64,21 @@ class PreprocessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class AgreementTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[agreement.OUTPUT]``: when two answers in an output say the same; see ``Agreement``."""
+
+    by: Literal["top1", "cosine", "kl", "boxes", "none"]
+    axis: Annotated[int, msgspec.Meta(ge=-8, le=7)] = -1
+    corners: Literal["xyxy", "yxyx", "xywh", "cxcywh"] = "xyxy"
+    columns: Literal["scores", "object, scores", "score, class"] = "scores"
+    scores: str = ""
+    classes: str = ""
+    min_score: Finite = 0.25
+
+    def value(self) -> Agreement:
+        return Agreement.of(msgspec.structs.asdict(self))
+
+
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of edgekit.toml. Paths count from the file's folder."""
 
@@ -63,7 +89,9 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     targets: list[str] = []
     signing_key: str | None = None
     data: Data = Data()
+    inputs: dict[str, InputTable] = {}
     preprocess: dict[str, PreprocessTable] = {}
+    agreement: dict[str, AgreementTable] = {}
     budget: Budget = Budget()
 
 

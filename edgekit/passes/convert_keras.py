@@ -13,28 +13,31 @@ from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
 from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.sizes import frozen, named_where_free
 from edgekit.passes.tensorflow_orders import check_installed, layers_by, order_for
 from edgekit_runtime.tensors import TensorSpec
 
 
 def run_tflite(model: Model, context: Context) -> Model:
-    """Raises: ExtraNotInstalled, ConversionError."""
+    """Raises: ExtraNotInstalled, ConversionError, ConfigError, EngineError."""
     return _convert(model, context, Format.TFLITE)
 
 
 def run_onnx(model: Model, context: Context) -> Model:
-    """Raises: ExtraNotInstalled, ConversionError."""
+    """Raises: ExtraNotInstalled, ConversionError, ConfigError, EngineError."""
     return _convert(model, context, Format.ONNX)
 
 
 def _convert(model: Model, context: Context, form: Format) -> Model:
     check_installed(model, "Keras models", form)
     child = Child("Keras", "keras_child.py", timeout_s=TIMEOUT_S)
-    order = order_for(model, context, form)
-    facts = child.answer({**order, "probes": PROBES})
+    order = {**order_for(model, context, form), "probes": PROBES, "shapes": dict(context.shapes)}
+    facts = child.answer(order)
     names = Model(model.path, Format.KERAS, _specs(facts["inputs"]), _specs(facts["outputs"]), model.digest)
+    frozen(names.inputs, context.shapes)
     converted = derived(model, Path(order["result"]), f"keras-to-{form.value}", names_of=names)
-    prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
+    with named_where_free(converted, context):
+        prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
     return converted
 
 

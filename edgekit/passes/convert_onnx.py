@@ -21,10 +21,11 @@ from edgekit.environments import Environment
 from edgekit.errors import ConversionError, EngineError, UnsupportedFormat
 from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived, open_model
-from edgekit.passes import Context, Pass
+from edgekit.passes import Context, Pass, cut_onnx
 from edgekit.passes.child import TIMEOUT_S, Child
 from edgekit.passes.layers import trace
 from edgekit.passes.proof import Probe, probes_of, prove
+from edgekit.passes.sizes import left_free
 
 NAME = "onnx-to-tflite"
 # onnx2tf asks for Python 3.12. All its modules compile for 3.11 as well, and what it writes is proven.
@@ -34,8 +35,22 @@ KEPT = re.compile(r"\w[\w./-]*")
 
 
 def run(model: Model, context: Context) -> Model:
-    """Raises: ConversionError, DataError, EngineError, EdgekitError where the environment cannot be made."""
-    _check_sizes(model)
+    """Without its end where that cannot be converted, and can be cut.
+
+    Raises: ConversionError, DataError, EngineError, EdgekitError where the environment cannot be made.
+    """
+    if error := left_free(model, context):
+        raise error
+    try:
+        return _converted(model, context)
+    except ConversionError:
+        shorter = cut_onnx.without_suppression(model, context)
+        if shorter is None:
+            raise
+        return _converted(shorter, context)
+
+
+def _converted(model: Model, context: Context) -> Model:
     child = Child("onnx2tf", "onnx2tf_child.py", environments.ensure(ONNX2TF, context.tell), TIMEOUT_S)
     probes = probes_of(model, context.feeds(model))
     result = context.work.resolve() / f"{model.path.stem}.tflite"
@@ -58,15 +73,6 @@ def run(model: Model, context: Context) -> Model:
 def _write(model: Model, result: Path, child: Child) -> None:
     inputs = [spec.name for spec in model.inputs]
     child.answer({"source": str(model.path), "result": str(result), "inputs": inputs})
-
-
-def _check_sizes(model: Model) -> None:
-    for spec in model.inputs:
-        if None in spec.shape[1:]:
-            raise ConversionError(
-                f"{model.path.name}: input {spec} has sizes left free, which TFLite cannot have",
-                "export it with all sizes but the batch fixed",
-            )
 
 
 def _variants(model: Model, probe: Probe, work: Path) -> Iterator[Model]:

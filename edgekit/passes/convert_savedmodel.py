@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgekit.formats import savedmodel_file
-from edgekit.model import Format, Model, derived
+from edgekit.model import Format, Model, derived, open_model
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
 from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.sizes import named_where_free, sized
 from edgekit.passes.tensorflow_orders import check_installed, layers_by, order_for
 
 
@@ -32,10 +33,14 @@ def run_onnx(model: Model, context: Context) -> Model:
 def _convert(model: Model, context: Context, form: Format) -> Model:
     check_installed(model, "SavedModels", form)
     child = Child("TensorFlow", "savedmodel_child.py", timeout_s=TIMEOUT_S)
-    order = {**order_for(model, context, form), **_signature(model), **_feeds(model, context)}
+    shapes = [spec.shape for spec in model.inputs] if context.shapes else []
+    order = {**order_for(model, context, form), **_signature(model), **_feeds(model, context), "shapes": shapes}
     child.answer(order)
-    converted = derived(model, Path(order["result"]), f"savedmodel-to-{form.value}")
-    prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
+    result = Path(order["result"])
+    converted = derived(model, result, f"savedmodel-to-{form.value}")
+    converted = sized(converted, open_model(result)) if shapes else converted
+    with named_where_free(converted, context):
+        prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
     return converted
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
-from edgekit.passes import Context, Pass
+from edgekit.passes import Context, Pass, cut_tflite
 from edgekit.passes.child import TIMEOUT_S, Child
 from edgekit.passes.layers import trace
 from edgekit.passes.proof import probes_of, prove
@@ -18,7 +19,20 @@ NAME = "tflite-to-onnx"
 
 
 def run(model: Model, context: Context) -> Model:
-    """Raises: ExtraNotInstalled, ConversionError, DataError, EngineError."""
+    """Without its end where that cannot be converted, and can be cut.
+
+    Raises: ExtraNotInstalled, ConversionError, DataError, EngineError.
+    """
+    try:
+        return _converted(model, context)
+    except ConversionError:
+        shorter = cut_tflite.without_detections(model, context)
+        if shorter is None:
+            raise
+        return _converted(shorter, context)
+
+
+def _converted(model: Model, context: Context) -> Model:
     check_installed(model, "TFLite models on their way to ONNX", Format.ONNX)
     order = order_for(model, context, Format.ONNX)
     Child("tf2onnx", "tflite_child.py", timeout_s=TIMEOUT_S).answer(order)

@@ -7,7 +7,6 @@ child; the first calibration sample, preprocessed, is the example that its modul
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from edgekit.model import Format, Model, derived, open_model
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
 from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.sizes import left_free, sized
 from edgekit.passes.tensorflow_orders import layers_by
 from edgekit_runtime.interface import Interface
-from edgekit_runtime.tensors import TensorSpec
+from edgekit_runtime.tensors import fits
 
 CONVERTERS = {Format.ONNX: "onnxscript", Format.TFLITE: "litert_torch", Format.TORCH: "safetensors"}
 BATCHES = (1, 3)
@@ -45,8 +45,19 @@ def run_onnx(model: Model, context: Context) -> Model:
 
 
 def run_tflite(model: Model, context: Context) -> Model:
-    """Raises: ExtraNotInstalled, ConversionError, UnsupportedFormat."""
-    return _convert(model, context, Format.TFLITE, (1,))
+    """Raises: ExtraNotInstalled, ConversionError, UnsupportedFormat, DataError."""
+    converted = _convert(model, context, Format.TFLITE, (1,))
+    _check_data(model, converted, context)
+    return converted
+
+
+def _check_data(model: Model, converted: Model, context: Context) -> None:
+    """Raises: ConversionError where sizes that the program leaves free are not those of the samples."""
+    if error := left_free(model, context):
+        sample = next(context.feeds(model))
+        pairs = zip(model.inputs, converted.inputs, strict=True)
+        if not all(fits(made.shape, sample[spec.inner].shape) for spec, made in pairs):
+            raise error
 
 
 def _convert(model: Model, context: Context, form: Format, batches: tuple[int, ...]) -> Model:
@@ -54,18 +65,9 @@ def _convert(model: Model, context: Context, form: Format, batches: tuple[int, .
     order["batches"] = [batches[index % len(batches)] for index in range(PROBES)]
     child.answer(order)
     result = Path(order["result"])
-    converted = derived(model, result, f"torch-to-{form.value}", names_of=_sized(model, open_model(result)))
+    converted = derived(model, result, f"torch-to-{form.value}", names_of=sized(model, open_model(result)))
     prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
     return converted
-
-
-def _sized(model: Model, written: Model) -> Model:
-    """The tensors by their own names, of the sizes that the conversion has left free."""
-
-    def each(known: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-        return tuple(replace(one, shape=other.shape) for one, other in zip(known, found, strict=True))
-
-    return replace(model, inputs=each(model.inputs, written.inputs), outputs=each(model.outputs, written.outputs))
 
 
 def _child() -> Child:
@@ -88,6 +90,7 @@ def _order(model: Model, context: Context, form: Format) -> dict[str, Any]:
         "format": form.value,
         "inputs": [spec.name for spec in model.inputs],
         "outputs": [spec.name for spec in model.outputs],
+        "shapes": [spec.shape for spec in model.inputs],
         "dtypes": [spec.dtype for spec in (*model.inputs, *model.outputs)],
         "opset": context.target.onnx.opset,
         "ir_version": context.target.onnx.ir_version,

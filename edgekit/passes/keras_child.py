@@ -23,13 +23,17 @@ def convert(order: dict[str, Any]) -> dict[str, Any]:
     os.environ.update(KERAS_BACKEND="tensorflow", KERAS_HOME=str(Path(order["result"]).parent))
     model = load(order["source"])
     if "layers" in order:
-        layers_file(model, order["probe"], order["layers"])
+        layers_file(model, order, order["layers"])
         return {}
     {"tflite": to_tflite, "onnx": to_onnx}[order["format"]](model, order)
-    inputs = specs(model.inputs, [name_of(tensor) for tensor in model.inputs])
-    outputs = specs(model.outputs, output_names(model))
-    write_probes(order["probe"], probes(model, order["probes"]), runner(model))
-    return {"inputs": inputs, "outputs": outputs}
+    write_probes(order["probe"], probes(model, order), runner(model))
+    outputs = [[None, *tensor.shape[1:]] for tensor in model.outputs]
+    if order["shapes"]:
+        outputs = [list(tensor.shape) for tensor in traced(model, order).outputs]
+    return {
+        "inputs": specs(model.inputs, [name_of(tensor) for tensor in model.inputs], sizes(model, order)),
+        "outputs": specs(model.outputs, output_names(model), outputs),
+    }
 
 
 def load(path: str) -> Any:
@@ -51,14 +55,14 @@ def load(path: str) -> Any:
 def to_tflite(model: Any, order: dict[str, Any]) -> None:
     import tensorflow as tf
 
-    function = as_function(model).get_concrete_function(*signature(model))
+    function = traced(model, order)
     Path(order["result"]).write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
 
 
 def to_onnx(model: Any, order: dict[str, Any]) -> None:
     import tf2onnx
 
-    document, _ = tf2onnx.convert.from_function(as_function(model), signature(model), opset=order["opset"])
+    document, _ = tf2onnx.convert.from_function(as_function(model), signature(model, order), opset=order["opset"])
     write_onnx(document, order)
 
 
@@ -69,11 +73,30 @@ def as_function(model: Any) -> Any:
     return tf.function(lambda *inputs: model(list(inputs) if len(inputs) > 1 else inputs[0], training=False))
 
 
-def signature(model: Any) -> list[Any]:
-    """What the function takes; the batch is free."""
+def traced(model: Any, order: dict[str, Any]) -> Any:
+    return as_function(model).get_concrete_function(*signature(model, order))
+
+
+def signature(model: Any, order: dict[str, Any]) -> list[Any]:
+    """What the function takes."""
     import tensorflow as tf
 
-    return [tf.TensorSpec([None, *tensor.shape[1:]], dtype_of(tensor), name_of(tensor)) for tensor in model.inputs]
+    pairs = zip(sizes(model, order), model.inputs, strict=True)
+    return [tf.TensorSpec(shape, dtype_of(tensor), name_of(tensor)) for shape, tensor in pairs]
+
+
+def sizes(model: Any, order: dict[str, Any]) -> list[list[int | None]]:
+    """Of the inputs: the batch is free, and so is what the file leaves free, unless the order gives a size.
+
+    A shape that does not fit is told of by whoever gave it, once the inputs are known.
+    """
+    return [merged([None, *tensor.shape[1:]], order["shapes"].get(name_of(tensor), [])) for tensor in model.inputs]
+
+
+def merged(known: list[int | None], asked: list[int | None]) -> list[int | None]:
+    if len(known) != len(asked):
+        return known
+    return [have or want for have, want in zip(known, asked, strict=True)]
 
 
 def name_of(tensor: Any) -> str:
@@ -91,22 +114,22 @@ def dtype_of(tensor: Any) -> str:
     return str(getattr(tensor.dtype, "name", tensor.dtype))
 
 
-def specs(tensors: Any, names: list[str]) -> list[dict[str, Any]]:
+def specs(tensors: Any, names: list[str], shapes: list[list[int | None]]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "dtype": dtype_of(tensor), "shape": [None, *tensor.shape[1:]]}
-        for name, tensor in zip(names, tensors, strict=True)
+        {"name": name, "dtype": dtype_of(tensor), "shape": shape}
+        for name, tensor, shape in zip(names, tensors, shapes, strict=True)
     ]
 
 
-def probes(model: Any, count: int) -> list[list[Any]]:
+def probes(model: Any, order: dict[str, Any]) -> list[list[Any]]:
     """Inputs between 0 and 1."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    sizes = [(1, *(size or FREE for size in tensor.shape[1:])) for tensor in model.inputs]
+    full = [(batch or 1, *(size or FREE for size in rest)) for batch, *rest in sizes(model, order)]
     return [
-        [rng.random(size).astype(dtype_of(tensor)) for size, tensor in zip(sizes, model.inputs, strict=True)]
-        for _ in range(count)
+        [rng.random(size).astype(dtype_of(tensor)) for size, tensor in zip(full, model.inputs, strict=True)]
+        for _ in range(order["probes"])
     ]
 
 
@@ -120,11 +143,11 @@ def runner(model: Any) -> Any:
     return run
 
 
-def layers_file(model: Any, path: str, index: int) -> None:
+def layers_file(model: Any, order: dict[str, Any], index: int) -> None:
     """What each layer of one output gives for a probe. Each counts as fed by the one before it."""
     layers = [layer for layer in model.layers if not isinstance(getattr(layer, "output", []), (list, tuple))]
     framework = import_module(type(model).__module__.partition(".")[0])
     whole = framework.Model(model.inputs, [layer.output for layer in layers])
     names = [layer.name for layer in layers]
-    values = dict(zip(names, runner(whole)(probes(model, index + 1)[index]), strict=True))
-    write_layers(path, values, dict(zip(names, [[], *([name] for name in names)], strict=False)))
+    values = dict(zip(names, runner(whole)(probes(model, order)[index]), strict=True))
+    write_layers(order["probe"], values, dict(zip(names, [[], *([name] for name in names)], strict=False)))

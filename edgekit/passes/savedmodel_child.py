@@ -41,10 +41,28 @@ def fetch(session: Any, order: dict[str, Any], inputs: Sequence[Any]) -> Any:
 def to_tflite(session: Any, order: dict[str, Any]) -> None:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        order["source"], signature_keys=[order["signature"]], tags=TAGS
-    )
+    if order["shapes"]:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([of_sizes(session, order)])
+    else:
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            order["source"], signature_keys=[order["signature"]], tags=TAGS
+        )
     Path(order["result"]).write_bytes(converter.convert())
+
+
+def of_sizes(session: Any, order: dict[str, Any]) -> Any:
+    """The graph as a function of inputs of the order's shapes."""
+    import tensorflow as tf
+
+    graph, types = frozen(session, order), [session.graph.get_tensor_by_name(name).dtype for name in order["inputs"]]
+
+    def imported(*inputs: Any) -> Any:
+        given = dict(zip(order["inputs"], inputs, strict=True))
+        return tf.import_graph_def(graph, input_map=given, return_elements=order["outputs"])
+
+    with tf.init_scope():  # out of the session's graph
+        specs = [tf.TensorSpec(shape, dtype) for shape, dtype in zip(order["shapes"], types, strict=True)]
+        return tf.compat.v1.wrap_function(imported, specs)
 
 
 def to_onnx(session: Any, order: dict[str, Any]) -> None:

@@ -33,10 +33,10 @@ def convert(order: dict[str, Any]) -> dict[str, Any]:
         return {}
     program = load(order)
     if "layers" in order:
-        layers_file(program, order["probe"], probes(program, order["batches"])[order["layers"]])
+        layers_file(program, order["probe"], probes(program, order, order["batches"])[order["layers"]])
         return {}
     {"onnx": to_onnx, "tflite": to_tflite}[order["format"]](program, order)
-    write_probes(order["probe"], probes(program, order["batches"]), runner(program))
+    write_probes(order["probe"], probes(program, order, order["batches"]), runner(program))
     return {}
 
 
@@ -137,12 +137,12 @@ def forget_source(document: Any) -> None:
 
 
 def to_tflite(program: Any, order: dict[str, Any]) -> None:
-    """For a batch of 1, the axes in their order."""
+    """For a batch of 1, unless another is asked for; the axes in their order."""
     import litert_torch
 
     # litert-torch would make 64-bit inputs and outputs 32-bit ones, and so change what the caller gives and gets.
     wide = any(dtype in ("float64", "int64") for dtype in order["dtypes"])
-    inputs = tensors(program, probes(program, [1])[0])
+    inputs = tensors(program, probes(program, order, [1])[0])
     litert_torch.convert(flat(program), tuple(inputs), enable_x64=wide).export(order["result"])
 
 
@@ -169,15 +169,21 @@ def inputs_of(program: Any) -> list[Any]:
     return [values[name] for name in program.graph_signature.user_inputs]
 
 
-def probes(program: Any, batches: Sequence[int]) -> list[list[Any]]:
-    """Inputs between 0 and 1, of these batches where that is free; other free sizes are as the program was exported."""
-    rng, inputs = np.random.default_rng(0), inputs_of(program)
-    return [[rng.random(sizes(value, batch)).astype(dtype_of(value)) for value in inputs] for batch in batches]
+def probes(program: Any, order: dict[str, Any], batches: Sequence[int]) -> list[list[Any]]:
+    """Inputs between 0 and 1, of these batches where that is free, and of the sizes that the order gives."""
+    rng, inputs = np.random.default_rng(0), list(zip(inputs_of(program), order["shapes"], strict=True))
+    return [
+        [rng.random(sizes(value, shape, batch)).astype(dtype_of(value)) for value, shape in inputs] for batch in batches
+    ]
 
 
-def sizes(value: Any, batch: int) -> list[int]:
-    known = [size if isinstance(size, int) else size.node.hint or FREE for size in value.shape]
-    return [batch, *known[1:]] if known and not isinstance(value.shape[0], int) else known
+def sizes(value: Any, shape: Sequence[int | None], batch: int) -> list[int]:
+    """What is free and not asked for is as the program was exported."""
+    free = [batch, *(FREE if isinstance(size, int) else size.node.hint or FREE for size in value.shape[1:])]
+    return [
+        have if isinstance(have, int) else asked or other
+        for have, asked, other in zip(value.shape, shape, free, strict=False)
+    ]
 
 
 def dtype_of(value: Any) -> str:
