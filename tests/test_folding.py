@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,60 @@ class TestPixelRange:
         assert -found[0] / step == pytest.approx(mean * 255, abs=1e-6)
 
 
+IMAGENET = Preprocess(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+SCALES = st.floats(1.0, 1.9)
+
+
+class TestEvened:
+    @given(st.floats(1e-3, 2), st.tuples(*[st.floats(60, 190)] * 3), st.tuples(SCALES, SCALES, SCALES))
+    def test_with_the_rest_it_does_what_was_declared(
+        self, scale: float, pixels: tuple[float, ...], stds: tuple[float, ...]
+    ) -> None:
+        step = Preprocess(scale=scale, mean=tuple(scale * each for each in pixels), std=tuple(100 * s for s in stds))
+        even = folding.evened(step)
+        if even is None:
+            assert folding.pixel_range(step)
+            return
+        rest = folding.rest(step, even)
+        p = np.arange(256)[:, None] * scale
+        wanted = (p - np.array(step.mean)) / np.array(step.std)
+        assert rest.factor * (p - even.mean[0]) / even.std[0] + rest.offset == pytest.approx(wanted, abs=1e-9)
+
+    def test_its_zero_is_a_pixel_between_the_means(self) -> None:
+        even = folding.evened(IMAGENET)
+        assert even is not None
+        assert even == replace(IMAGENET, mean=even.mean, std=even.std)
+        assert even.mean[0] * 255 == pytest.approx(114)
+        assert np.abs(folding.rest(IMAGENET, even).offset).max() < 0.2
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            UNIT,
+            Preprocess(scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+            replace(IMAGENET, std=(0.1, 0.3, 0.2)),
+            replace(IMAGENET, std=(-0.2, 0.2, 0.2)),
+            replace(IMAGENET, mean=(2.0, 2.1, 2.2)),
+            replace(IMAGENET, scale=-1.0),
+            replace(IMAGENET, dtype="float32"),
+        ],
+        ids=["one for all", "thrice the same", "far apart", "turned", "no pixel's", "negative", "no pixels"],
+    )
+    def test_others_have_none(self, step: Preprocess) -> None:
+        assert folding.evened(step) is None
+
+    def test_only_a_folded_model_gets_it(self) -> None:
+        declared = {"x": IMAGENET, "y": UNIT}
+        assert folding.steps(declared, ("clean-onnx",)) == declared
+        assert folding.steps(declared, (folding.COLOURS,)) == {"x": folding.evened(IMAGENET), "y": UNIT}
+
+
+def test_weights_that_do_not_fit_the_colours_take_nothing_up() -> None:
+    rest = folding.Rest(np.ones(3), np.ones(3))
+    assert folding.into(np.ones((4, 2, 3, 3)), rest) is None
+    assert folding.into(np.ones((4, 4, 3, 3)), rest) is None
+
+
 class TestLeft:
     def test_pixels_are_left_as_they_are_but_resized_cropped_and_turned(self) -> None:
         step = Preprocess(resize=(8, 8), crop=(4, 4), color="bgr", mean=(127.5,), std=(127.5,), layout="NCHW")
@@ -97,12 +152,14 @@ def images(tmp_path: Path) -> Order:
 
 
 class TestOnnx:
-    def made(self, order: Order, name: str, precision: Precision) -> onnx.ModelProto:
+    def made(
+        self, order: Order, name: str, precision: Precision, calibrator: Calibrator = Calibrator.MINMAX
+    ) -> onnx.ModelProto:
         source, profile = open_model(order.base / "m.onnx"), target.load(name)
         (recipe,) = [r for r in plan(source, profile, (precision,), all_passes()) if r.precision is precision]
         (order.base / name).mkdir()
         made = workshop.Workshop(profile, order, order.base / name)
-        return onnx.load(made.variant(source, recipe, Quantization(precision, Calibrator.MINMAX)).model.path)
+        return onnx.load(made.variant(source, recipe, Quantization(precision, calibrator)).model.path)
 
     def test_int8_takes_pixels_and_quantizes_nothing_before_its_first_layer(self, images: Order) -> None:
         model = self.made(images, "pi", Precision.INT8)
@@ -117,6 +174,21 @@ class TestOnnx:
         for name, precision in (("jetson", Precision.INT8), ("generic-aarch64", Precision.FLOAT16)):
             (given,) = self.made(images, name, precision).graph.input
             assert given.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+    def test_pixels_may_be_transposed_first(self, images: Order) -> None:
+        """As models from TensorFlow are. Their range is that of pixels there too, whatever the calibrator."""
+        model = onnx.load(images.base / "m.onnx")
+        model.graph.node[0].input[0] = "t"
+        model.graph.node.insert(0, helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]))
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 8, 8, 3]))
+        onnx.save(model, images.base / "m.onnx")
+        order = replace(images, preprocess={"x": replace(CENTRED, layout="NHWC")})
+        made = self.made(order, "pi", Precision.INT8, Calibrator.PERCENTILE)
+        assert made.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+        constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+        reader = next(node for node in made.graph.node if "t" in node.input)
+        assert (constants[reader.input[1]], constants[reader.input[2]]) == (pytest.approx(1 / 127.5), 128)
+        onnx.checker.check_model(made, full_check=True)
 
     def test_the_caller_feeds_the_same_and_gets_the_same(self, images: Order) -> None:
         outcome = build(open_model(images.base / "m.onnx"), target.load("pi"), images, lambda line: None)

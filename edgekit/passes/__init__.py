@@ -7,7 +7,7 @@ The framework behind it is imported only when it runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from edgekit.bias import Means
 from edgekit.calibration import Range, Statistics
 from edgekit.data.dataset import Dataset
 from edgekit.model import Format, Model
-from edgekit.quantization import Calibrator, Precision, Quantization
+from edgekit.quantization import Precision, Quantization
 from edgekit.target import Target
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
@@ -30,7 +30,7 @@ Feeds = dict[str, NDArray[Any]]
 @dataclass(frozen=True)
 class Context:
     """What a pass may use: a folder of its own, the target, calibration samples opened for an interface, and what they
-    show within a model.
+    show within a model. ``shapes``, by input name, are asked for (``freeze``).
     """
 
     work: Path
@@ -40,17 +40,21 @@ class Context:
     statistics: Callable[[Model], Statistics]
     quantization: Quantization = Quantization(Precision.FLOAT32)
     tell: Callable[[str], None] = lambda line: None
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+
+    def interface(self, model: Model) -> Interface:
+        """With the preprocessing that a float model still needs."""
+        return Interface(model.inputs, model.outputs, folding.steps(self.preprocess, model.lineage))
 
     def feeds(self, model: Model) -> Iterator[Feeds]:
         """Calibration samples as the model's own tensors: preprocessed, by inner name, with the batch axis."""
-        interface = Interface(model.inputs, model.outputs, self.preprocess)
+        interface = self.interface(model)
         for sample in self.calibration(interface):
             yield interface.feeds(sample.inputs)
 
     def ranges(self, model: Model) -> Mapping[str, Range]:
-        """What each activation is clipped to. At 16 bits nothing is worth clipping; pixels have their own."""
-        wide = self.quantization.precision is Precision.INT16X8
-        found = calibration.ranges(self.statistics(model), Calibrator.MINMAX if wide else self.quantization.calibrator)
+        """What each activation is clipped to; pixels have their own."""
+        found = calibration.ranges(self.statistics(model), self.quantization.calibrator)
         return {**found, **self.pixel_ranges(model)}
 
     def means(self, model: Model) -> Means:
@@ -62,8 +66,8 @@ class Context:
         """Those of the inputs that may take raw pixels, by inner name."""
         if self.quantization.precision not in (Precision.INT8, Precision.MIXED):
             return {}
-        steps = {spec.inner: self.preprocess[spec.name] for spec in model.inputs if spec.name in self.preprocess}
-        found = {name: folding.pixel_range(step) for name, step in steps.items()}
+        steps = folding.steps(self.preprocess, model.lineage)
+        found = {spec.inner: folding.pixel_range(steps[spec.name]) for spec in model.inputs if spec.name in steps}
         return {name: each for name, each in found.items() if each}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.bias import Array, Means, rounding, shift
 from edgekit.formats import tflite_file
+from edgekit.passes.constants_tflite import Constants
 
-SUFFIX = b"_corrected"
+SUFFIX = "_corrected"
+WEIGHTS, BIAS = 1, 2
 
 
 def correct(model: bytes, means: Means, kept: frozenset[str]) -> bytes:
@@ -28,38 +29,12 @@ def correct(model: bytes, means: Means, kept: frozenset[str]) -> bytes:
 
 
 def _correct(document: Any, graph: Any, operator: Any, work: Callable[[Array], Array], means: Means) -> None:
-    weights = _constant(document, graph, operator.inputs[1])
+    constants = Constants(document, graph)
+    weights, before = (constants.read(operator, place) for place in (WEIGHTS, BIAS))
     mean = means(_name(graph, operator.inputs[0]), -1)
     change = shift(work(weights), mean) if weights is not None and mean is not None else None
-    old = operator.inputs[2] if len(operator.inputs) > 2 else -1
-    before = _constant(document, graph, old) if old >= 0 else None
-    if change is None or before is None:  # converters write zeros for a layer without bias
-        return
-    data = np.frombuffer((before + change).astype(np.float32).tobytes(), np.uint8)
-    if _is_alone(document, graph, old):
-        document.buffers[graph.tensors[old].buffer].data = data
-        return
-    buffer, tensor = schema.BufferT(), copy(graph.tensors[old])
-    buffer.data = data
-    tensor.buffer, tensor.name = len(document.buffers), tensor.name + SUFFIX + str(len(graph.tensors)).encode()
-    document.buffers.append(buffer)
-    graph.tensors.append(tensor)
-    operator.inputs = [*operator.inputs[:2], len(graph.tensors) - 1]
-
-
-def _is_alone(document: Any, graph: Any, index: int) -> bool:
-    """Whether one operator alone reads a tensor, and the tensor alone its buffer."""
-    readers = sum(list(each.inputs).count(index) for each in graph.operators if each.inputs is not None)
-    buffer = graph.tensors[index].buffer
-    return readers == 1 and sum(each.buffer == buffer for part in document.subgraphs for each in part.tensors) == 1
-
-
-def _constant(document: Any, graph: Any, index: int) -> Array | None:
-    tensor = graph.tensors[index]
-    data = document.buffers[tensor.buffer].data
-    if tensor.type != schema.TensorType.FLOAT32 or data is None or not len(data):
-        return None
-    return np.frombuffer(bytes(data), np.float32).reshape(tensor.shape)
+    if change is not None and before is not None:  # converters write zeros for a layer without bias
+        constants.write(operator, BIAS, before + change, SUFFIX)
 
 
 def _name(graph: Any, index: int) -> str:

@@ -9,18 +9,14 @@ from contextlib import contextmanager
 
 from edgekit.errors import ConversionError
 from edgekit.model import Model
+from edgekit_runtime.engines.ort import foreign_errors
 
 
 @contextmanager
 def as_conversion_error(model: Model, what: str) -> Iterator[None]:
     """A dozen unrelated errors become one. What the two say besides, for developers, is silenced."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
     foreign: tuple[type[Exception], ...] = (
-        *own,
-        ValueError,
-        RuntimeError,
+        *foreign_errors(),
         AssertionError,
         KeyError,
         IndexError,

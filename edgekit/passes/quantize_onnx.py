@@ -21,7 +21,7 @@ from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass, bias_onnx
 from edgekit.passes.clean_onnx import clean
 from edgekit.passes.onnx_errors import as_conversion_error
-from edgekit.passes.pixels_onnx import take_pixels
+from edgekit.passes.pixels_onnx import take_pixels, transposed
 from edgekit.passes.weights_onnx import store_as_int8
 from edgekit.quantization import Precision
 from edgekit.target import OnnxForm
@@ -75,7 +75,7 @@ def _static(model: Model, document: onnx.ModelProto, context: Context) -> onnx.M
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt16 if wide else narrow,
-        tensors_range=_tensors(context.ranges(model)),
+        tensors_range=_tensors(_ranges(model, document, context)),
         nodes_to_quantize=[],
         nodes_to_exclude=sorted(context.quantization.float_layers),
         op_types_to_quantize=_types(),
@@ -88,6 +88,13 @@ def _static(model: Model, document: onnx.ModelProto, context: Context) -> onnx.M
     quantizer.quantize_model()
     result: onnx.ModelProto = quantizer.model.model
     return result
+
+
+def _ranges(model: Model, document: onnx.ModelProto, context: Context) -> dict[str, Range]:
+    """Transposed pixels have the range of pixels."""
+    pixels = context.pixel_ranges(model)
+    same = {each: found for name, found in pixels.items() for each in transposed(document.graph, name)}
+    return {**context.ranges(model), **same}
 
 
 def _tensors(ranges: Mapping[str, Range]) -> Any:
@@ -125,7 +132,7 @@ def _dynamic(model: Model, document: onnx.ModelProto, context: Context) -> onnx.
     )
     quantizer.quantize_model()
     result: onnx.ModelProto = quantizer.model.model
-    if not any(node.op_type in onnx_file.QUANTIZED_OPS for node in result.graph.node):
+    if not onnx_file.is_quantized(result.graph):
         raise ConversionError(f"{model.path.name}: has no layer for dynamic int8", "build with --precision int8")
     return result
 

@@ -81,12 +81,21 @@ class Preprocess:
         if self._moves_no_value(x.dtype.name, dtype):
             x = x if dtype == "uint8" else (x ^ np.uint8(128)).view(np.int8)
         else:
-            x = x.astype(np.float32) * np.float32(self.scale)
-            x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+            x = self._normalized(x)
             x = x if dtype.startswith("float") else _whole(x, dtype)
         if self.layout == "NCHW":
             x = np.moveaxis(x, -1, -3)
         return np.ascontiguousarray(x).astype(dtype, copy=False)
+
+    def _normalized(self, x: Array) -> Array:
+        """Whole rows at a time: numpy takes several times as long for a few colours at a time."""
+        import numpy as np
+
+        width = x.shape[-2] if x.ndim > 2 else 1
+        rows = x.astype(np.float32).reshape((*x.shape[:-2], width * x.shape[-1]) if width > 1 else x.shape)
+        mean, std = (np.asarray(each, np.float32) for each in (self.mean, self.std))
+        mean, std = (each if each.size == 1 else np.tile(each, width) for each in (mean, std))
+        return np.asarray((rows * np.float32(self.scale) - mean) / std).reshape(x.shape)
 
     def _moves_no_value(self, have: str, want: str) -> bool:
         """Whether pixels stay pixels, or become signed ones, for which no float is needed."""
