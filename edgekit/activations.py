@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +29,18 @@ def of(model: Model) -> Activations:
     return OnnxActivations(onnx_file.load(model.path)) if model.format is Format.ONNX else TfliteActivations(model)
 
 
+def stream(within: Activations, feeds: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
+    """What is in a model for one sample after the other; the next one is computed while one is looked at."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = None
+        for feed in feeds:
+            ahead, ready = pool.submit(within.run, feed), ahead
+            if ready:
+                yield ready.result()
+        if ahead:
+            yield ahead.result()
+
+
 class OnnxActivations:
     """By onnxruntime, with its graph optimizations off and all that is computed made an output."""
 
@@ -40,6 +54,7 @@ class OnnxActivations:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
+        options.intra_op_num_threads = max(1, (os.cpu_count() or 1) - 1)  # one core is left to who looks at the values
         self._session = onnxruntime.InferenceSession(
             document.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

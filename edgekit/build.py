@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -38,67 +37,87 @@ class Outcome:
     contents: Contents | None
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which of the measured ones ships, None for none, and why."""
+
+    measured: tuple[Measured, ...]
+    index: int | None
+    verdict: Verdict
+
+    @property
+    def is_int8(self) -> bool:
+        return self.index is not None and self.measured[self.index].precision.startswith(Precision.INT8.value)
+
+
 def build(source: Model, target: Target, order: Order, tell: Callable[[str], None]) -> Outcome:
     """Make the candidates for a target, measure them side by side, and choose one that holds the budget.
 
     Raises: ModelError for a model of which no candidate can be made, DataError, ConfigError, EngineError.
     """
     order.check_data()
-    wanted = order.precisions or target.precisions
-    recipes = recipe.plan(source, target, wanted, all_passes(), order.formats)
-    first = [each for each in recipes if order.precisions or each.precision in FIRST]
+    recipes = recipe.plan(source, target, order.precisions or target.precisions, all_passes(), order.formats)
     with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder, ExitStack() as stack:
         workshop = Workshop(target, order, Path(folder), tell)
         lineup = Lineup(source, workshop, stack, tell)
-        lineup.add([each for each in first if each.precision is not Precision.MIXED])
+        lineup.add([each for each in recipes if _goes_first(each, order)])
         scrutiny = lineup.scrutiny()
-        measured = lineup.measured()
-        chosen, verdict = _choose(lineup, measured, target, order)
-        more = [each for each in recipes if _repairs(each, measured, order, _same_host(target, order))]
-        if more and (chosen is None or not measured[chosen].precision.startswith("int8")):
-            lineup.add(more)
-            measured = lineup.measured()
-            chosen, verdict = _choose(lineup, measured, target, order)
-        layers = [] if chosen is None else lineup.explained(chosen)
-        verdict = replace(verdict, notes=(*verdict.notes, *scrutiny.notes, *workshop.unsettled()))
-        if chosen is None:
-            return Outcome(target, tuple(measured), verdict, None)
-        measured[chosen] = replace(measured[chosen], chosen=True)
-        sessions, samples = lineup.sessions, lineup.samples()
-        vectors = pack.vectors(sessions[0], sessions[chosen], samples, measured[0].samples)
-        findings = Findings(measured, verdict, layers, scrutiny.manifests)
-        contents = pack.contents(source, lineup.candidates[chosen], order, vectors, findings)
-    return Outcome(target, tuple(measured), verdict, contents)
+        choice = _chosen(lineup, recipes, workshop)
+        notes = (*choice.verdict.notes, *_notes(lineup, workshop), *scrutiny.notes, *workshop.unsettled())
+        verdict = Verdict(choice.verdict.ok, (*lineup.failures, *choice.verdict.reasons), notes)
+        if choice.index is None:
+            return Outcome(target, choice.measured, verdict, None)
+        entry = lineup.entries[choice.index]
+        measured = tuple(replace(each, chosen=index == choice.index) for index, each in enumerate(choice.measured))
+        vectors = pack.vectors(lineup.baseline.session, entry.session, lineup.samples(), measured[0].samples)
+        findings = Findings(measured, verdict, lineup.explained(entry), scrutiny.manifests)
+        return Outcome(target, measured, verdict, pack.contents(source, entry.candidate, order, vectors, findings))
 
 
-def _repairs(each: Recipe, measured: Sequence[Measured], order: Order, same_host: bool) -> bool:
+def _goes_first(each: Recipe, order: Order) -> bool:
+    """Whether a candidate is made in any case. Which layers a mixed one keeps in float, int8 has to show first."""
+    return each.precision is not Precision.MIXED and (bool(order.precisions) or each.precision in FIRST)
+
+
+def _chosen(lineup: Lineup, recipes: Sequence[Recipe], workshop: Workshop) -> Choice:
+    """Among those that are there, or where none of them ships in int8 with those that may help."""
+    choice = _choice(lineup.measured(), workshop)
+    more = [each for each in recipes if each.name not in lineup.tried and _repairs(each, choice.measured, workshop)]
+    if not more or choice.is_int8:
+        return choice
+    lineup.add(more)
+    return _choice(lineup.measured(), workshop)
+
+
+def _repairs(each: Recipe, measured: Sequence[Measured], workshop: Workshop) -> bool:
     """Whether a candidate that was not made yet may help.
 
     Mixed precision does where int8 breaks the budget; where something else may ship, only if int8 is not slower than
-    float in the first place: layers in float will not make it faster, nor will they make it smaller.
+    float in the first place: layers in float will not make it faster, nor will they make it smaller. Activations of
+    16 bits do where those of 8 break it; they are slower in any case.
     """
-    if each.name in [one.name for one in measured]:
+    order = workshop.order
+    if order.precisions and each.precision is not Precision.MIXED:
         return False
-    if each.precision is not Precision.MIXED:
-        return not order.precisions
+    if each.precision not in (Precision.MIXED, Precision.INT16X8):
+        return True
     whole = [one for one in measured if one.format == each.format.value and one.precision == Precision.INT8.value]
-    if not order.precisions and same_host and order.budget.max_size_mib is None:
+    if not order.precisions and workshop.latency_counts and not order.budget.asks_for_small:
         whole = [one for one in whole if guard.faster(one, measured)]
     broken = [guard.broken(one, measured[0], order.budget, comparable_host=False) for one in whole]
-    return any(lines and all(each.line != "max_size_mib" for each in lines) for lines in broken)
+    return any(lines and all(each.float_helps for each in lines) for lines in broken)
 
 
-def _same_host(target: Target, order: Order) -> bool:
-    """Whether latencies are those of the target."""
-    return order.clock is not None or platform.machine() == target.arch
+def _choice(measured: Sequence[Measured], workshop: Workshop) -> Choice:
+    order = workshop.order
+    precisions = [each.value for each in order.precisions or _within(workshop.target.precisions, measured)]
+    return Choice(tuple(measured), *guard.choose(measured, order.budget, precisions, workshop.latency_counts))
 
 
-def _choose(lineup: Lineup, measured: Sequence[Measured], target: Target, order: Order) -> tuple[int | None, Verdict]:
-    precisions = [each.value for each in order.precisions or _within(target.precisions, measured)]
-    chosen, verdict = guard.choose(measured, order.budget, precisions, _same_host(target, order))
-    clock = [f"latency was measured on {order.clock.device}"] if order.clock else []
-    notes = (*verdict.notes, *clock, *lineup.mixed_scales(), *_blame(lineup))
-    return chosen, replace(verdict, reasons=(*lineup.failures, *verdict.reasons), notes=notes)
+def _notes(lineup: Lineup, workshop: Workshop) -> list[str]:
+    """What a person should know of how the candidates were measured, and of the model."""
+    clock = [f"latency was measured{workshop.where}"] if workshop.where else []
+    return [*clock, *lineup.mixed_scales(), *_blame(lineup)]
 
 
 def _within(precisions: Sequence[Precision], measured: Sequence[Measured]) -> tuple[Precision, ...]:

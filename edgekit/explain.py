@@ -10,7 +10,7 @@ from edgekit import calibration
 from edgekit.candidate import Candidate
 from edgekit.mixed import Sensitivity
 from edgekit.model import Model
-from edgekit.quantization import Calibrator, Precision
+from edgekit.quantization import Precision
 from edgekit.workshop import Workshop
 
 LEVELS = {Precision.INT16X8: 1 << 16}
@@ -29,8 +29,7 @@ def layers(
         return []
     prepared = workshop.prepared(source, recipe)
     statistics = workshop.statistics(prepared)
-    wide = recipe.precision is Precision.INT16X8
-    ranges = calibration.ranges(statistics, Calibrator.MINMAX if wide else recipe.quantization.calibrator)
+    ranges = calibration.ranges(statistics, recipe.quantization.calibrator)
     harm = {each.layer: each.sqnr_db for each in ranking}
     told = []
     for name, tensor in recipe.passes[-1].layers(prepared).items():

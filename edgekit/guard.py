@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.budget import Budget
+from edgekit.latency import Latency
 from edgekit.measure import Measured, Tally
 from edgekit.quantization import Precision
 
-FLOAT = Precision.FLOAT32.value
+FLOAT, MIXED = Precision.FLOAT32.value, Precision.MIXED.value
 SLOWER = 1.1
 """A quantized candidate at more than this multiple of the float latency is not chosen; within it, two are alike."""
+FAR_SLOWER = 3.0
+"""One that is certainly beyond this multiple is not even run on the evaluation data."""
+SMALLER = 0.9
+"""The share of the float size that mixed precision must come under to go before float16 where no latency counts."""
 LEAST_MS = 1e-4
 """Latencies are rounded to it."""
+UNSTEADY_MIB = 0.6
+"""By so much what a process of ONNX Runtime takes differs from one time to the next."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,11 @@ class Broken:
     line: str = ""
     needed: float = math.nan
     allowed: float = math.nan
+
+    @property
+    def float_helps(self) -> bool:
+        """Whether layers in float may mend it: they answer better, and are neither smaller nor lighter."""
+        return self.line not in ("max_size_mib", "max_memory_mib")
 
     @property
     def excess(self) -> float:
@@ -71,6 +83,10 @@ def broken(measured: Measured, baseline: Measured, budget: Budget, comparable_ho
     if budget.max_p95_ms is not None and comparable_host and measured.latency_ms.p95 > budget.max_p95_ms:
         told = f"p95 is {measured.latency_ms.p95:.3f} ms, allowed are {budget.max_p95_ms:g}"
         found.append(Broken(told, "max_p95_ms", _up(measured.latency_ms.p95), budget.max_p95_ms))
+    memory, most = measured.memory_mib, budget.max_memory_mib
+    if most is not None and memory is not None and memory > most:
+        told = f"needs {memory:.3f} MiB of memory, allowed are {most:g}"
+        found.append(Broken(told, "max_memory_mib", _up(memory + UNSTEADY_MIB), most))
     return found
 
 
@@ -139,13 +155,20 @@ def _fittest(holding: Sequence[int], candidates: Sequence[Measured]) -> int:
 
 
 def _foremost(holding: Sequence[int], candidates: Sequence[Measured], precisions: Sequence[str]) -> int:
-    return min(holding, key=lambda index: (precisions.index(candidates[index].precision), index))
+    """By the order of precisions; a mixed one that is hardly smaller than float has lost what it is preferred for."""
+
+    def place(index: int) -> tuple[bool, int, int]:
+        one = candidates[index]
+        hardly = one.precision == MIXED and one.size_bytes > SMALLER * candidates[0].size_bytes
+        return hardly, precisions.index(one.precision), index
+
+    return min(holding, key=place)
 
 
 def slower(candidate: Measured, candidates: Sequence[Measured]) -> list[str]:
     """By how much a candidate is slower than the float one of its format, where that counts."""
-    ratio = _ratio(candidate, candidates)
-    return [f"{ratio:.2f} times as slow as float on this architecture"] if ratio > SLOWER else []
+    times = _ratio(candidate, candidates)
+    return [f"{times:.2f} times as slow as float on this architecture"] if times > SLOWER else []
 
 
 def faster(candidate: Measured, candidates: Sequence[Measured]) -> bool:
@@ -157,7 +180,17 @@ def _ratio(candidate: Measured, candidates: Sequence[Measured]) -> float:
     floats = [other for other in candidates if other.precision == FLOAT and other.format == candidate.format]
     if candidate.precision == FLOAT or not floats:
         return 1.0
-    return candidate.latency_ms.p50 / max(floats[0].latency_ms.p50, LEAST_MS)
+    return ratio(candidate.latency_ms, floats[0].latency_ms)
+
+
+def ratio(latency: Latency, of_float: Latency) -> float:
+    """How many times as slow as float."""
+    return latency.p50 / max(of_float.p50, LEAST_MS)
+
+
+def far_slower(latency: Latency, of_float: Latency) -> bool:
+    """Whether it is so slow, whatever disturbed both, that it need not be looked at any further."""
+    return latency.p50_low > FAR_SLOWER * max(of_float.p50_high, LEAST_MS)
 
 
 def _absent(candidates: Sequence[Measured], precisions: Sequence[str]) -> list[str]:
@@ -175,4 +208,7 @@ def _not_judged(candidates: Sequence[Measured], budget: Budget, comparable_host:
         told.append("max_p95_ms was not judged")
     if budget.max_accuracy_drop is not None and candidates[0].accuracy is None:
         told.append("max_accuracy_drop was not judged: no labels, or no class scores in the first output")
+    if budget.max_memory_mib is not None:
+        judged = candidates[0].memory_mib is not None
+        told.append("memory is this host's" if judged else "max_memory_mib was not judged: it was not measured")
     return told

@@ -4,42 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
-from edgekit import explain, measure, pack, scales
+from edgekit import explain, guard, measure, memory, pack, scales
 from edgekit.bundle import Contents
 from edgekit.candidate import Candidate
 from edgekit.data.dataset import Dataset
 from edgekit.data.scrutiny import Scrutiny, scrutinize
 from edgekit.errors import ConversionError, EdgekitError, EngineError
 from edgekit.guard import Verdict
-from edgekit.measure import Measured
+from edgekit.latency import UNTIMED, Latency, latency_of
+from edgekit.measure import Measured, Tally
 from edgekit.mixed import Sensitivity
 from edgekit.mixing import Baseline, Mixing
 from edgekit.model import Model
-from edgekit.order import Clock
 from edgekit.pack import Findings
 from edgekit.quantization import Calibrator, Precision, Quantization
 from edgekit.recipe import FLOAT, Recipe
 from edgekit.workshop import Workshop
 from edgekit_runtime.session import Session
+from edgekit_runtime.timing import in_turns
+
+LONGEST_S = 1.0
+"""A candidate is timed for about so long, or for as many calls as ``in_turns`` makes."""
+
+
+@dataclass
+class Entry:
+    """A candidate with its session, and what it showed so far."""
+
+    candidate: Candidate
+    session: Session
+    latency: Latency = UNTIMED
+    tally: Tally | None = None
+    memory_mib: float | None = None
 
 
 class Lineup:
-    """``candidates`` with their ``sessions``, the baseline first; ``sensitivities`` by a mixed candidate's name."""
+    """``entries``, the baseline first; ``sensitivities`` by a mixed candidate's name."""
 
     def __init__(self, source: Model, workshop: Workshop, stack: ExitStack, tell: Callable[[str], None]) -> None:
-        self.candidates: list[Candidate] = []
-        self.sessions: list[Session] = []
+        self.entries: list[Entry] = []
         self.sensitivities: dict[str, tuple[Sensitivity, ...]] = {}
         self._source, self._workshop, self._stack, self._tell = source, workshop, stack, tell
         self._failed: dict[Recipe, EdgekitError] = {}
-        self._measured: list[Measured] = []
 
     @property
     def failures(self) -> list[str]:
         return [f"{recipe.name}: {error.message}" for recipe, error in self._failed.items()]
+
+    @property
+    def tried(self) -> set[str]:
+        """The names of all candidates, also of those that could not be made or were left out."""
+        return {recipe.name for recipe in (*self._failed, *(entry.candidate.recipe for entry in self.entries))}
+
+    @property
+    def baseline(self) -> Entry:
+        return self.entries[0]
 
     def add(self, recipes: Sequence[Recipe]) -> None:
         """Make and open what can be made. Without a float candidate of a format there is no other of that format.
@@ -52,74 +75,113 @@ class Lineup:
             self._tell(f"{self._workshop.target.name}: making {recipe.name}")
             try:
                 candidate = self._make(recipe)
-                self.sessions.append(self._stack.enter_context(self._workshop.session(candidate)))
-                self.candidates.append(candidate)
+                self.entries.append(Entry(candidate, self._stack.enter_context(self._workshop.session(candidate))))
             except (ConversionError, EngineError) as error:
                 self._failed[recipe] = error
-        if not self.candidates:
+        if not self.entries:
             raise next(iter(self._failed.values()))
 
     def samples(self, role: str = "evaluation") -> Dataset:
         """The samples, as the baseline takes them."""
-        return self._workshop.samples(role, self.sessions[0].interface)
+        return self._workshop.samples(role, self.baseline.session.interface)
 
     def scrutiny(self) -> Scrutiny:
         """What the data are, and what looks wrong with them. Raises: DataError, EngineError."""
         self._tell(f"{self._workshop.target.name}: looking at the data")
-        return scrutinize(self.sessions[0], self.samples("calibration"), self.samples())
+        with self._workshop.session(self.baseline.candidate, threads=1) as session:
+            return scrutinize(session, self.samples("calibration"), self.samples())
 
     def measured(self) -> list[Measured]:
-        """All candidates, taking turns. Raises: DataError, EngineError, ModelError."""
-        self._tell(f"{self._workshop.target.name}: measuring")
-        tallies = measure.measure(self.sessions, self.samples())
-        parts = zip(self.candidates, self.sessions, tallies, strict=True)
-        self._measured = [measure.measured(*part) for part in parts]
-        if self._workshop.order.clock:
-            self._time(self._workshop.order.clock)
-        return list(self._measured)
+        """All candidates: timed in turns, each time anew, then run on the evaluation data, once each.
 
-    def _time(self, clock: Clock) -> None:
-        """Put a device's times in place of this host's. What does not run there is a candidate no more.
-
-        Raises: EngineError when the baseline does not, TransportError.
+        One that does not run where it is timed, or is far slower there than float, is a candidate no more.
+        Raises: DataError, EngineError, ModelError, TransportError.
         """
-        self._tell(f"{self._workshop.target.name}: timing on {clock.device}")
-        told = clock([self._contents(index) for index in range(len(self.candidates))])
-        for index, times in reversed(list(enumerate(told))):
+        self._time()
+        self._leave_out_far_slower()
+        new = [entry for entry in self.entries if entry.tally is None]
+        if new:
+            self._evaluate(new)
+            self._weigh(new)
+        return [
+            replace(measure.measured(e.candidate, e.session, e.tally or Tally(), e.latency), memory_mib=e.memory_mib)
+            for e in self.entries
+        ]
+
+    def _time(self) -> None:
+        """Raises: EngineError when the baseline does not run, TransportError."""
+        self._tell(f"{self._workshop.target.name}: timing{self._workshop.where}")
+        for entry, times in zip(list(self.entries), self._times(), strict=True):
             if not isinstance(times, EdgekitError):
-                self._measured[index] = replace(self._measured[index], latency_ms=measure.latency_of(times))
-            elif index == 0:
+                entry.latency = latency_of(times)
+            elif entry is self.baseline:
                 raise times
             else:
-                self._failed[self.candidates[index].recipe] = times
-                del self.candidates[index], self.sessions[index], self._measured[index]
+                self._leave_out(entry, times)
 
-    def _contents(self, index: int) -> Contents:
+    def _times(self) -> list[Sequence[int] | EdgekitError]:
+        """Nanoseconds of each call of each candidate, on the order's device or on this host."""
+        if self._workshop.order.clock:
+            return self._workshop.order.clock([self._contents(entry) for entry in self.entries])
+        inputs = [sample.inputs for sample in islice(self.samples(), pack.VECTORS)]
+        sessions = {entry.candidate.recipe.name: entry.session for entry in self.entries}
+        return list(in_turns(sessions, dict.fromkeys(sessions, inputs), LONGEST_S).values())
+
+    def _contents(self, entry: Entry) -> Contents:
         """A candidate as a device would get it."""
-        session, order = self.sessions[index], self._workshop.order
-        vectors = pack.vectors(self.sessions[0], session, self.samples(), self._measured[0].samples)
-        findings = Findings(self._measured, Verdict(ok=True))
-        return pack.contents(self._source, self.candidates[index], order, vectors, findings)
+        vectors = pack.vectors(self.baseline.session, entry.session, self.samples(), pack.VECTORS)
+        order = self._workshop.order
+        return pack.contents(self._source, entry.candidate, order, vectors, Findings((), Verdict(ok=True)))
+
+    def _leave_out_far_slower(self) -> None:
+        """What nobody asked for and latency rules out need not be run on all of the data."""
+        order = self._workshop.order
+        if order.precisions or order.budget.asks_for_small or not self._workshop.latency_counts:
+            return
+        floats = {e.candidate.recipe.format: e.latency for e in self.entries if e.candidate.recipe.precision is FLOAT}
+        for entry in [each for each in self.entries if each.tally is None]:
+            of_float = floats[entry.candidate.recipe.format]
+            if guard.far_slower(entry.latency, of_float):
+                times = f"{guard.ratio(entry.latency, of_float):.1f} times as slow as float"
+                self._leave_out(entry, EngineError(f"{times}{self._workshop.where}, not evaluated"))
+
+    def _leave_out(self, entry: Entry, why: EdgekitError) -> None:
+        self._failed[entry.candidate.recipe] = why
+        self.entries.remove(entry)
+
+    def _evaluate(self, new: Sequence[Entry]) -> None:
+        self._tell(f"{self._workshop.target.name}: evaluating")
+        entries = [self.baseline, *(entry for entry in new if entry is not self.baseline)]
+        with ExitStack() as stack:
+            sessions = [stack.enter_context(self._workshop.session(entry.candidate, threads=1)) for entry in entries]
+            for entry, tally in zip(entries, measure.evaluate(sessions, self.samples()), strict=True):
+                entry.tally = tally
+
+    def _weigh(self, new: Sequence[Entry]) -> None:
+        """Memory takes a process a candidate: only where the budget asks."""
+        for entry in new if self._workshop.order.budget.max_memory_mib is not None else ():
+            self._tell(f"{self._workshop.target.name}: memory of {entry.candidate.recipe.name}")
+            entry.memory_mib = memory.peak_mib(self._contents(entry))
 
     def mixed_scales(self) -> list[str]:
         """What is to be said of the outputs of the baseline."""
-        if all(len(spec.shape) < scales.LEAST_AXES for spec in self.candidates[0].model.outputs):
+        candidate = self.baseline.candidate
+        if all(len(spec.shape) < scales.LEAST_AXES for spec in candidate.model.outputs):
             return []
-        reference = self._workshop.reference(self._source, self.candidates[0].recipe)
-        return scales.mixed(reference.outputs)
+        return scales.mixed(self._workshop.reference(self._source, candidate.recipe).outputs)
 
-    def explained(self, index: int) -> list[dict[str, Any]]:
+    def explained(self, entry: Entry) -> list[dict[str, Any]]:
         """Why the layers of a candidate are as they are."""
-        candidate = self.candidates[index]
-        return explain.layers(
-            self._workshop, self._source, candidate, self.sensitivities.get(candidate.recipe.name, ())
-        )
+        ranking = self.sensitivities.get(entry.candidate.recipe.name, ())
+        return explain.layers(self._workshop, self._source, entry.candidate, ranking)
 
     def _make(self, recipe: Recipe) -> Candidate:
         if recipe.precision is not Precision.MIXED:
             return self._workshop.make(self._source, recipe)
         calibrator = self._calibrator(recipe)
-        baseline = Baseline(self._measured[0], self.sessions[0], self.samples())
+        float_one = self.baseline
+        told = measure.measured(float_one.candidate, float_one.session, float_one.tally or Tally(), float_one.latency)
+        baseline = Baseline(told, float_one.session, self.samples())
         mixing = Mixing(self._workshop, self._source, recipe, calibrator, baseline, self._tell)
         kept, self.sensitivities[recipe.name] = mixing.found()
         quantization = Quantization(Precision.MIXED, calibrator, kept)
@@ -127,6 +189,6 @@ class Lineup:
 
     def _calibrator(self, recipe: Recipe) -> Calibrator:
         """The one that served int8 of the same format best."""
-        whole = [c.recipe for c in self.candidates if c.recipe.precision is Precision.INT8]
-        same = [each.quantization.calibrator for each in whole if each.format is recipe.format]
-        return same[0] if same else Calibrator.MINMAX
+        whole = [entry.candidate.recipe for entry in self.entries]
+        same = [each for each in whole if each.precision is Precision.INT8 and each.format is recipe.format]
+        return same[0].quantization.calibrator if same else Calibrator.MINMAX

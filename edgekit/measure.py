@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
+import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -15,21 +17,12 @@ from numpy.typing import NDArray
 from edgekit.candidate import Candidate
 from edgekit.data.dataset import Sample
 from edgekit.errors import DataError, ModelError
-from edgekit_runtime.compare import Outputs, max_abs_error, same_answer
+from edgekit.latency import UNTIMED, Latency
+from edgekit_runtime.compare import Agreements, Outputs, max_abs_error, same_answer
 from edgekit_runtime.session import Session
 
-TURN, WARM_UP = 20, 4
-"""Calls that a session makes in its turn, and as many of them are not timed."""
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds a call, on this host; the median lies between ``p50_low`` and ``p50_high`` at 95 % confidence."""
-
-    p50: float
-    p95: float
-    p50_low: float
-    p50_high: float
+TURN = 32
+"""Samples that all sessions see before the next ones are read."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +31,7 @@ class Measured:
 
     ``accuracy`` is None without labels or without class scores. ``max_abs_error`` is in the outputs' own unit, infinite
     for outputs of another shape or with NaN; JSON has null there. ``float_layers`` were kept in float by name.
+    ``memory_mib`` is None where it was not asked for, see ``memory.peak_mib``.
     """
 
     name: str
@@ -52,6 +46,7 @@ class Measured:
     latency_ms: Latency
     calibrator: str = ""
     float_layers: tuple[str, ...] = ()
+    memory_mib: float | None = None
     chosen: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,78 +63,56 @@ class Tally:
     labelled: int = 0
     correct: int = 0
     max_abs_error: float = 0.0
-    times_ns: list[int] = field(default_factory=list)
+    agreement: Agreements = field(default_factory=dict)
+    """When answers agree, by output, where it is declared."""
 
-    def add(self, sample: Sample, reference: Outputs, outputs: Outputs, elapsed_ns: int | None = None) -> None:
+    def add(self, sample: Sample, reference: Outputs, outputs: Outputs) -> None:
         self.samples += 1
-        self.agree += same_answer(reference, outputs)
-        self.max_abs_error = max(self.max_abs_error, max_abs_error(reference, outputs))
-        if elapsed_ns is not None:
-            self.times_ns.append(elapsed_ns)
-        scores = _scores(outputs)
+        self.agree += same_answer(reference, outputs, self.agreement)
+        self.max_abs_error = max(self.max_abs_error, max_abs_error(reference, outputs, self.agreement))
+        scores = _scores(outputs) if self._classifies(outputs) else None
         if sample.label is not None and scores is not None:
             _check_label(self.samples - 1, sample.label, scores.size)
             self.labelled += 1
             self.correct += int(scores.argmax()) == sample.label
 
+    def _classifies(self, outputs: Outputs) -> bool:
+        """Whether nothing was declared of the first output by which it holds no classes."""
+        declared = self.agreement.get(next(iter(outputs)))
+        return declared is None or declared.by in ("top1", "kl")
+
     @property
     def accuracy(self) -> float | None:
         return self.correct / self.labelled if self.labelled else None
 
-    @property
-    def latency_ms(self) -> Latency:
-        return latency_of(self.times_ns)
 
+def evaluate(sessions: Sequence[Session], samples: Iterable[Sample]) -> list[Tally]:
+    """Tallies of all sessions, the first of which is the baseline, side by side on this host's cores.
 
-def latency_of(times_ns: Sequence[int]) -> Latency:
-    """All zero where nothing was timed."""
-    times: NDArray[Any] = np.sort(times_ns or [0]) / 1e6
-    p50, p95 = np.percentile(times, [50, 95])
-    return Latency(*(round(float(value), 4) for value in (p50, p95, *_median_interval(times))))
-
-
-def _median_interval(times: NDArray[Any]) -> tuple[float, float]:
-    """The order statistics between which the median lies at 95 % confidence, whatever the distribution.
-
-    W. J. Conover, Practical Nonparametric Statistics, 3.2, in the normal approximation of the binomial.
-    """
-    half = 1.96 * math.sqrt(len(times)) / 2
-    first, last = math.floor(len(times) / 2 - half), math.ceil(len(times) / 2 + half) - 1
-    return float(times[max(first, 0)]), float(times[min(max(last, 0), len(times) - 1)])
-
-
-def measure(sessions: Sequence[Session], samples: Iterable[Sample]) -> list[Tally]:
-    """Tallies of all sessions, the first of which is the baseline; they take turns at every few samples.
-
-    So what disturbs this machine disturbs all alike. The first calls of a turn are not timed: the threads of the
-    session before it are still awake, and the caches are its. Only the samples of a turn are kept.
+    Only the samples of a turn are kept.
     Raises: DataError, EngineError, ModelError when the baseline gives NaN, to which nothing can be compared.
     """
-    tallies, number, rest = [Tally() for _ in sessions], 0, iter(samples)
-    while turn := list(islice(rest, TURN)):
-        reference: list[Outputs] = []
-        for session, tally in zip(sessions, tallies, strict=True):
-            found = [_timed(session, sample) for sample in turn]
-            if not reference:
-                reference = [outputs for outputs, _ in found]
-                _check_finite(number, reference)
-            for place, (sample, want, (outputs, elapsed)) in enumerate(zip(turn, reference, found, strict=True)):
-                tally.add(sample, want, outputs, elapsed if place >= WARM_UP or len(turn) < TURN else None)
-        number += len(turn)
+    tallies, number, rest = [Tally(agreement=session.interface.agreement) for session in sessions], 0, iter(samples)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while turn := list(islice(rest, TURN)):
+            reference, *_ = found = list(pool.map(partial(_answers, turn), sessions))
+            _check_finite(number, reference)
+            for tally, given in zip(tallies, found, strict=True):
+                for sample, want, have in zip(turn, reference, given, strict=True):
+                    tally.add(sample, want, have)
+            number += len(turn)
     return tallies
 
 
-def _timed(session: Session, sample: Sample) -> tuple[Outputs, int]:
-    started = time.perf_counter_ns()
-    outputs = session.predict(sample.inputs)
-    return outputs, time.perf_counter_ns() - started
+def _answers(turn: Sequence[Sample], session: Session) -> list[Outputs]:
+    return [session.predict(sample.inputs) for sample in turn]
 
 
 def retrace(
     session: Session, samples: Iterable[Sample], reference: Iterable[Outputs], enough: Callable[[Tally], bool]
 ) -> Tally:
-    """The tally of one session against outputs that the baseline gave before, until it is ``enough``; untimed."""
-    tally = Tally()
+    """The tally of one session against outputs that the baseline gave before, until it is ``enough``."""
+    tally = Tally(agreement=session.interface.agreement)
     for sample, want in zip(samples, reference, strict=False):
         tally.add(sample, want, session.predict(sample.inputs))
         if enough(tally):
@@ -171,8 +144,8 @@ def _check_finite(first: int, reference: Sequence[Outputs]) -> None:
                 )
 
 
-def measured(candidate: Candidate, session: Session, tally: Tally) -> Measured:
-    """What the tally of a candidate comes to."""
+def measured(candidate: Candidate, session: Session, tally: Tally, latency_ms: Latency = UNTIMED) -> Measured:
+    """What the tally of a candidate comes to, and the times of its calls."""
     quantization = candidate.recipe.quantization
     return Measured(
         name=candidate.recipe.name,
@@ -184,7 +157,7 @@ def measured(candidate: Candidate, session: Session, tally: Tally) -> Measured:
         agreement=tally.agree / tally.samples,
         accuracy=tally.accuracy,
         max_abs_error=tally.max_abs_error,
-        latency_ms=tally.latency_ms,
+        latency_ms=latency_ms,
         calibrator=quantization.calibrator.value if quantization.precision.calibrated else "",
         float_layers=tuple(sorted(quantization.float_layers)),
     )

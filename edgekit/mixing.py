@@ -64,7 +64,9 @@ class Mixing:
 
         Raises: ConversionError when no choice of layers holds the budget.
         """
-        parts = {"calibrator": self.calibrator.value, "recipe": self.recipe.name, "budget": self._budget()}
+        agreement = {name: how.as_dict() for name, how in self.workshop.order.agreement.items()}
+        judged = {"budget": self._budget(), "agreement": agreement}
+        parts = {"calibrator": self.calibrator.value, "recipe": self.recipe.name, **judged}
         told = self.workshop.remembered(self.source, self.recipe, parts, self._search)
         return frozenset(told["kept"]), tuple(Sensitivity(layer, sqnr_db) for layer, sqnr_db in told["ranking"])
 
@@ -73,9 +75,9 @@ class Mixing:
         return {"kept": sorted(kept), "ranking": [[each.layer, each.sqnr_db] for each in self.ranking]}
 
     def _budget(self) -> dict[str, float]:
-        """The lines that a mix may break."""
+        """The lines that mixes are judged by: time and memory are measured of the one that is found."""
         lines = self.workshop.order.budget.as_dict()
-        return {line: value for line, value in lines.items() if line != "max_p95_ms"}
+        return {line: value for line, value in lines.items() if line not in ("max_p95_ms", "max_memory_mib")}
 
     @cached_property
     def ranking(self) -> tuple[Sensitivity, ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from edgekit import compat
+from edgekit import compat, tools
 from edgekit.bundle import Contents
 from edgekit.candidate import Candidate
 from edgekit.compat import fingerprint
@@ -23,6 +22,7 @@ from edgekit.order import Order
 from edgekit.quantization import Precision
 from edgekit.target import needs
 from edgekit_runtime import golden
+from edgekit_runtime.compare import Agreements, judged
 from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits, canonical
 from edgekit_runtime.session import Session
 
@@ -35,7 +35,6 @@ QUANTIZED_ERROR_SHARE = 0.1
 wrongly were off by 0.16 to 0.5 of it, right ones on another processor by 0.004."""
 LEAST_ERROR = 1e-4
 MIN_AGREEMENT = 0.9
-TOOLS = ("edgekit-sdk", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "numpy")
 
 
 def vectors(baseline: Session, chosen: Session, samples: Dataset, count: int) -> list[golden.Vector]:
@@ -75,7 +74,7 @@ def contents(
         precision=recipe.precision.value,
         engines=_engines(candidate),
         interface=candidate.interface,
-        proof=_limits(golden_vectors, recipe.precision),
+        proof=_limits(golden_vectors, recipe.precision, candidate.interface.agreement),
         budget=dict(order.budget.as_dict()),
         verdict={**findings.verdict.as_dict(), "candidates": [each.as_dict() for each in findings.measured]},
         provenance={**_provenance(source, model, order), "data": dict(findings.data), "layers": list(findings.layers)},
@@ -90,10 +89,14 @@ def _engines(candidate: Candidate) -> tuple[EngineNeed, ...]:
     return tuple(replace(need, version=compat.narrowed(found, need.name, need.version)) for need in wanted)
 
 
-def _limits(golden_vectors: list[golden.Vector], precision: Precision) -> ProofLimits:
-    references = [array for vector in golden_vectors for array in vector.reference.values() if array.size]
-    span = max((float(np.ptp(array.astype(np.float64))) for array in references), default=0.0)
-    allowed = max(span * ERROR_SHARE.get(precision, QUANTIZED_ERROR_SHARE), LEAST_ERROR)
+def _limits(golden_vectors: list[golden.Vector], precision: Precision, agreement: Agreements) -> ProofLimits:
+    spans = [
+        float(np.ptp(vector.reference[name].astype(np.float64)))
+        for vector in golden_vectors
+        for name, how in judged(vector.reference, agreement)
+        if vector.reference[name].size and how.by != "none"
+    ]
+    allowed = max(max(spans, default=0.0) * ERROR_SHARE.get(precision, QUANTIZED_ERROR_SHARE), LEAST_ERROR)
     return ProofLimits(len(golden_vectors), allowed, MIN_AGREEMENT)
 
 
@@ -102,7 +105,7 @@ def _provenance(source: Model, model: Model, order: Order) -> dict[str, object]:
         "source": _source(source),
         "passes": list(model.lineage),
         "preprocess": _digest({name: step.as_dict() for name, step in order.preprocess.items()}),
-        "tools": {name: version(name) for name in TOOLS},
+        "tools": tools.versions(),
     }
 
 

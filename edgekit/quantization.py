@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 
+class Calibrator(Enum):
+    """How the range of an activation is taken from what calibration samples showed; see ``edgekit.calibration``."""
+
+    MSE = "mse"
+    PERCENTILE = "percentile"
+    MINMAX = "minmax"
+    ENTROPY = "entropy"
+
+
 class Precision(Enum):
     """What weights are kept in × what is computed in; the value is its word in TOML, in JSON and on the command line.
 
@@ -22,18 +31,16 @@ class Precision(Enum):
     WEIGHTS = "int8-weights"
 
     @property
+    def calibrators(self) -> tuple[Calibrator, ...]:
+        """Those that may set its ranges, in the order in which they are worth trying. 16 bits have nothing to clip."""
+        if self in (Precision.INT8, Precision.MIXED):
+            return tuple(Calibrator)
+        return (Calibrator.MINMAX,) if self is Precision.INT16X8 else ()
+
+    @property
     def calibrated(self) -> bool:
         """Whether calibration samples decide anything in it."""
-        return self in (Precision.INT8, Precision.MIXED, Precision.INT16X8)
-
-
-class Calibrator(Enum):
-    """How the range of an activation is taken from what calibration samples showed; see ``edgekit.calibration``."""
-
-    MINMAX = "minmax"
-    PERCENTILE = "percentile"
-    ENTROPY = "entropy"
-    MSE = "mse"
+        return bool(self.calibrators)
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import copyfile, rmtree
 from typing import Any
 
-from edgekit.model import Format, Model, digest_of
+from edgekit import tools
+from edgekit.model import Format, Model, Tail, digest_of
 from edgekit_runtime.manifest import canonical
 from edgekit_runtime.tensors import TensorSpec
 
 DOCUMENT = "entry.json"
 LIMIT_BYTES = 4 << 30
-TOOLS = (
-    *("edgekit-sdk", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "numpy"),
-    *("keras", "litert-torch", "onnxscript", "tensorflow", "tf-keras", "tf2onnx", "torch"),
-)
 
 
 @dataclass(frozen=True)
@@ -87,15 +83,7 @@ class StepCache:
 
 
 def _key(parts: Mapping[str, object]) -> str:
-    tools = {name: _version(name) for name in TOOLS}
-    return _digest({"parts": dict(parts), "tools": tools, "code": _code()})
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    return _digest({"parts": dict(parts), "tools": tools.versions(), "code": _code()})
 
 
 def _digest(document: object) -> str:
@@ -120,6 +108,7 @@ def _document(model: Model) -> dict[str, Any]:
         "digest": digest_of(model.path),
         "quantized": model.quantized,
         "lineage": list(model.lineage),
+        "tail": model.tail and model.tail.as_dict(),
     }
 
 
@@ -129,7 +118,8 @@ def _read(entry: Path, work: Path) -> Model | None:
         told = json.loads((entry / DOCUMENT).read_bytes())
         path = Path(copyfile(entry / told["file"], work / told["file"]))
         inputs, outputs = (tuple(map(TensorSpec.of, told[key])) for key in ("inputs", "outputs"))
-        model = Model(path, Format(told["format"]), inputs, outputs, told["digest"])
+        tail = Tail.of(told["tail"]) if told["tail"] else None
+        model = Model(path, Format(told["format"]), inputs, outputs, told["digest"], tail=tail)
         os.utime(entry)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import platform
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -20,11 +21,11 @@ from edgekit.compat import fingerprint
 from edgekit.data.dataset import Dataset, Kept, open_source
 from edgekit.data.stability import Halves
 from edgekit.errors import ConfigError, ConversionError
-from edgekit.fidelity import Reference
+from edgekit.fidelity import Reference, settled
 from edgekit.model import Model
 from edgekit.order import Order
-from edgekit.passes import Context, Pass, fit_onnx, fit_tflite
-from edgekit.quantization import Calibrator, Precision, Quantization
+from edgekit.passes import Context, Pass, cut_onnx, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
+from edgekit.quantization import Precision, Quantization
 from edgekit.recipe import Recipe
 from edgekit.step_cache import StepCache
 from edgekit.target import Target, needs
@@ -48,6 +49,16 @@ class Workshop:
         self._references: dict[str, Reference] = {}
         self._count = 0
 
+    @property
+    def latency_counts(self) -> bool:
+        """Whether latencies are those of the target."""
+        return self.order.clock is not None or platform.machine() == self.target.arch
+
+    @property
+    def where(self) -> str:
+        """Where latencies are measured, after a verb."""
+        return f" on {self.order.clock.device}" if self.order.clock else ""
+
     def make(self, source: Model, recipe: Recipe) -> Candidate:
         """The candidate, by the calibrator that serves it best where the order names none.
 
@@ -55,19 +66,28 @@ class Workshop:
         """
         if not recipe.precision.calibrated or not recipe.passes:
             return self.variant(source, recipe, recipe.quantization)
-        several = self._calibrators(recipe.precision)
-        tried = [self.variant(source, recipe, Quantization(recipe.precision, each)) for each in several]
-        if len(tried) == 1:
-            return tried[0]
-        reference = self.reference(source, recipe)
-        return min(tried, key=lambda candidate: self._loss(candidate, reference))
+        asked = [each for each in self.order.calibrators if each in recipe.precision.calibrators]
+        several = asked or recipe.precision.calibrators
+        variants = (self.variant(source, recipe, Quantization(recipe.precision, each)) for each in several)
+        return next(variants) if len(several) == 1 else self._best(variants, self.reference(source, recipe))
+
+    def _best(self, variants: Iterator[Candidate], reference: Reference) -> Candidate:
+        """The one that is nearest to the float model, of as many as it takes to find one that is near enough."""
+        losses, tried = list[float](), list[Candidate]()
+        for candidate in variants:
+            with self.session(candidate.without_tail) as session:
+                losses.append(reference.loss(session))
+            tried.append(candidate)
+            if settled(losses):
+                break
+        return tried[losses.index(min(losses))]
 
     def variant(self, source: Model, recipe: Recipe, quantization: Quantization) -> Candidate:
         """The candidate with this quantization. Raises: as ``make``."""
         recipe = replace(recipe, quantization=quantization)
         model = self.prepared(source, recipe)
         quantizers = [step for step in recipe.passes if step.precisions]
-        for step in quantizers:
+        for step in (*quantizers, fit_quantized.fit_quantized):
             model = self._run(step, model, quantization)
         _check_preprocess(model, self.order.preprocess)
         return self._candidate(recipe, model)
@@ -76,9 +96,13 @@ class Workshop:
         """The float model that is quantized in the end, or is the candidate itself."""
         model, way = source, tuple[str, ...]()
         for step in (
+            cut_onnx.cut_onnx,
+            freeze.freeze,
             fit_onnx.fit_onnx,
             fit_tflite.fit_tflite,
             *(step for step in recipe.passes if not step.precisions),
+            freeze.freeze,
+            *fold_colours.before(recipe.precision),
         ):
             _check_preprocess(model, self.order.preprocess)
             way = (*way, step.name)
@@ -95,7 +119,7 @@ class Workshop:
         context = self._context("trial", quantization)
         try:
             model = recipe.passes[-1].run(self.prepared(source, recipe), context)
-            yield self._candidate(recipe, model)
+            yield self._candidate(recipe, fit_quantized.fit(model, context))
         finally:
             rmtree(context.work, ignore_errors=True)
 
@@ -104,7 +128,7 @@ class Workshop:
     ) -> dict[str, Any]:
         """What ``find`` finds out about a recipe on the evaluation data, or found in an earlier build."""
         model = self.prepared(source, recipe)
-        evaluation = open_source(self.order.evaluation, "evaluation", self.order.base).digest
+        evaluation = self._source("evaluation").digest
         if not evaluation.startswith("sha256:"):
             return find()
         all_parts = {**self._parts(recipe.passes[-1], model, recipe.quantization), **parts, "evaluation": evaluation}
@@ -112,40 +136,38 @@ class Workshop:
 
     def samples(self, role: str, interface: Interface) -> Dataset:
         """The "calibration" or "evaluation" samples; as many as there is room for are read once in a build."""
-        name = getattr(self.order, role)
-        if role not in self._sources:
-            self._sources[role] = Kept(open_source(name, role, self.order.base))
-        return Dataset(name, role, self._sources[role], interface)
+        return Dataset(getattr(self.order, role), role, self._source(role), interface)
 
-    def session(self, candidate: Candidate) -> Session:
+    def _source(self, role: str) -> Kept:
+        if role not in self._sources:
+            self._sources[role] = Kept(open_source(getattr(self.order, role), role, self.order.base))
+        return self._sources[role]
+
+    def session(self, candidate: Candidate, threads: int = 0) -> Session:
         """As on the device, but with no more threads than this host has cores. Raises: EngineError."""
-        threads = min(self.target.threads, os.cpu_count() or 1)
-        required = needs(candidate.recipe.engines, threads)
+        cores = min(self.target.threads, os.cpu_count() or 1)
+        required = needs(candidate.recipe.engines, threads or cores)
         return Session(candidate.model.path.read_bytes(), candidate.interface, required)
 
     def reference(self, source: Model, recipe: Recipe) -> Reference:
         """What the float model of a recipe gives for calibration samples."""
         model = self.prepared(source, recipe)
         if model.digest not in self._references:
-            with self.session(self._candidate(recipe, model)) as session:
+            with self.session(self._candidate(recipe, model).without_tail) as session:
                 samples = self.samples("calibration", session.interface)
                 self._references[model.digest] = Reference.of(session, samples)
         return self._references[model.digest]
 
     def sqnr_db(self, candidate: Candidate, reference: Reference) -> float:
-        with self.session(candidate) as session:
+        with self.session(candidate.without_tail) as session:
             return reference.sqnr_db(session)
-
-    def _loss(self, candidate: Candidate, reference: Reference) -> float:
-        with self.session(candidate) as session:
-            return reference.loss(session)
 
     def statistics(self, model: Model) -> Statistics:
         """What calibration samples show within a float model."""
         if model.digest not in self._statistics:
             within, context = activations.of(model), self._context("observe", Quantization(Precision.FLOAT32))
             halves = self._halves[model.digest] = Halves()
-            samples = halves.watch(within.run(feed) for feed in context.feeds(model))
+            samples = halves.watch(activations.stream(within, context.feeds(model)))
             self._statistics[model.digest] = calibration.observe(samples)
         return self._statistics[model.digest]
 
@@ -156,7 +178,11 @@ class Workshop:
 
     def _candidate(self, recipe: Recipe, model: Model) -> Candidate:
         _check_loads(model, recipe, self.target)
-        return Candidate(recipe, model, self.target, folding.left(self.order.preprocess, model.inputs))
+        declared = folding.steps(self.order.preprocess, model.lineage)
+        left = folding.left(declared, model.inputs)
+        candidate = Candidate(recipe, model, self.target, left, self.order.agreement)
+        self.order.check_agreement(candidate.interface.outputs)
+        return candidate
 
     def _run(self, step: Pass, model: Model, quantization: Quantization) -> Model:
         context = self._context(step.name, quantization)
@@ -166,30 +192,23 @@ class Workshop:
 
     def _cache(self, model: Model) -> StepCache:
         """None where a digest does not stand for the content: Python code."""
-        known = self._data.startswith("sha256:") and not model.factory
+        known = self._source("calibration").digest.startswith("sha256:") and not model.factory
         return StepCache(self.order.cache) if known else StepCache()
-
-    @cached_property
-    def _data(self) -> str:
-        return open_source(self.order.calibration, "calibration", self.order.base).digest
 
     def _parts(self, step: Pass, model: Model, quantization: Quantization) -> dict[str, object]:
         """All that a step's result depends on."""
         return {
             "step": step.name,
             "model": [model.digest, *(spec.as_dict() for spec in (*model.inputs, *model.outputs)), *model.lineage],
+            "tail": model.tail and model.tail.as_dict(),
             "onnx": msgspec.structs.asdict(self.target.onnx),
-            "calibration": self._data,
+            "calibration": self._source("calibration").digest,
             "preprocess": {name: each.as_dict() for name, each in self.order.preprocess.items()},
             "precision": quantization.precision.value,
             "calibrator": quantization.calibrator.value,
             "float_layers": sorted(quantization.float_layers),
+            "shapes": {name: list(shape) for name, shape in self.order.shapes.items()},
         }
-
-    def _calibrators(self, precision: Precision) -> Sequence[Calibrator]:
-        if precision is Precision.INT16X8:
-            return [Calibrator.MINMAX]
-        return self.order.calibrators or list(Calibrator)
 
     def _context(self, step: str, quantization: Quantization) -> Context:
         self._count += 1
@@ -204,6 +223,7 @@ class Workshop:
             self.statistics,
             quantization,
             self._tell,
+            order.shapes,
         )
 
 

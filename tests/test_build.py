@@ -367,7 +367,8 @@ class TestMixed:
 
     @pytest.mark.parametrize("target", ["pi", pytest.param("jetson", marks=pytest.mark.slow)])
     def test_two_layers_in_float_save_it_and_are_told(self, tmp_path: Path, target: str) -> None:
-        outcome = built(uneven_digits(tmp_path / "m.onnx"), digits_order(), target)
+        wanted = (Precision.INT8, Precision.MIXED)
+        outcome = built(uneven_digits(tmp_path / "m.onnx"), digits_order(precisions=wanted), target)
         measured = {each.name: each for each in outcome.measured}
         assert measured["onnx-int8"].agreement < 0.2
         mixed = measured["onnx-mixed"]
@@ -376,10 +377,18 @@ class TestMixed:
         assert mixed.size_bytes < measured["onnx-float32"].size_bytes
         (blame,) = [line for line in outcome.verdict.notes if line.startswith("onnx-mixed: most noise in the ")]
         assert all(layer in blame for layer in UNEVEN)
-        assert ("onnx-int8-dynamic" in measured) == (target == "pi")
         assert outcome.contents
         assert outcome.contents.manifest.precision == "mixed"
         serves(outcome)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("target", ["pi", "jetson"])
+    def test_where_these_hold_nearly_all_of_the_weights_float16_ships(self, tmp_path: Path, target: str) -> None:
+        outcome = built(uneven_digits(tmp_path / "m.onnx"), digits_order(), target)
+        measured = {each.name: each for each in outcome.measured}
+        assert [each.name for each in outcome.measured if each.chosen] == ["onnx-float16"]
+        assert measured["onnx-float16"].size_bytes < 0.6 * measured["onnx-mixed"].size_bytes
+        assert ("onnx-int8-dynamic" in measured) == (target == "pi")
 
     def test_why_is_in_the_bundle_layer_by_layer(self, tmp_path: Path) -> None:
         order = digits_order(precisions=(Precision.INT8, Precision.MIXED))
@@ -497,7 +506,8 @@ class TestTrouble:
         node = helper.make_node("NoSuchOperator", ["x"], ["y"], domain="my.domain")
         opsets = [("", 17), ("my.domain", 1)]
         path = onnx_model(tmp_path / "m.onnx", [node], {"x": ["N", 8]}, {"y": ["N", 8]}, opsets=opsets)
-        with pytest.raises(Exception, match=r"m\.onnx: no engine of raspberry-pi-5 loads it: ") as caught:
+        told = r"m\.onnx: no engine loads my\.domain\.NoSuchOperator \(node 'y'\)"
+        with pytest.raises(Exception, match=told) as caught:
             built(path, made_up(tmp_path))
         assert "\n" not in str(caught.value)
 

@@ -42,6 +42,7 @@ KEYS = {
     "latency_ms",
     "calibrator",
     "float_layers",
+    "memory_mib",
     "chosen",
 }
 

@@ -16,6 +16,8 @@ from edgekit import errors, fleet
 from edgekit.cli import COMMANDS
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
+from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.postprocess import Constant, Postprocess, Step
 from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, of_another_model, part_of
 from tests.lab.islands import around
 from tests.lab.models import uneven_digits
@@ -150,7 +152,13 @@ class TestPage:
         layers = [{"name": "a", "precision": "int8", "sqnr_db": 30.5, "reason": "b"}]
         make_bundle(project / "one", provenance={"layers": layers})
         make_bundle(project / "foreign", verdict={}, arch="riscv64")
-        make_bundle(project / "island", replace(contents(), model=around(project / "island.onnx", "Erf")))
+        plain = contents().manifest.interface
+        end = Postprocess(
+            plain.outputs, (Step("Add", ("logits", "one"), ("more",)),), {"one": Constant("int8", (), (1,))}
+        )
+        declared = replace(plain, agreement={"logits": Agreement("kl")}, postprocess=end)
+        island = replace(contents(), model=around(project / "island.onnx", "Erf"))
+        make_bundle(project / "island", island, interface=declared)
         page.check("edgekit bundle explain", document("bundle", "explain", "one"))
         page.check("edgekit bundle show", document("bundle", "show", "island"))
         page.check("edgekit bundle diff", document("bundle", "diff", "one", "foreign"))

@@ -56,7 +56,8 @@ def test_a_layer_in_float_tells_why(tmp_path: Path) -> None:
     for seed, name in enumerate(("calibration", "evaluation")):
         images = np.random.default_rng(seed).random((48, 3, 12, 12)).astype(np.float32)
         np.savez(tmp_path / f"{name}.npz", image=images)
-    order = Order("app", "1", "calibration.npz", "evaluation.npz", tmp_path, 1, Budget(None, 0.99))
+    wanted = (Precision.INT8, Precision.MIXED)
+    order = Order("app", "1", "calibration.npz", "evaluation.npz", tmp_path, 1, Budget(None, 0.99), precisions=wanted)
     outcome = build(open_model(tmp_path / "m.onnx"), target.load("jetson"), order, lambda line: None)
     (chosen,) = [each for each in outcome.measured if each.chosen]
     assert (chosen.name, chosen.float_layers) == ("onnx-mixed", ("detections",))

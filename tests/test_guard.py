@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.budget import Budget, override
-from edgekit.guard import SLOWER, Verdict, choose, hopeless, judge, nearest
+from edgekit.guard import SLOWER, Verdict, broken, choose, far_slower, hopeless, judge, nearest
 from edgekit.measure import Latency, Measured, Tally
 
 TIME = Latency(10.0, 12.0, 10.0, 10.0)
@@ -49,6 +49,9 @@ class TestJudge:
             ({"size_bytes": 2**20}, Budget(max_size_mib=1), []),
             ({"latency_ms": Latency(1, 5.1, 1, 1)}, Budget(max_p95_ms=5), ["p95 is 5.100 ms, allowed are 5"]),
             ({"latency_ms": Latency(1, 5.0, 1, 1)}, Budget(max_p95_ms=5), []),
+            ({"memory_mib": 5.25}, Budget(max_memory_mib=5), ["needs 5.250 MiB of memory, allowed are 5"]),
+            ({"memory_mib": 5.0}, Budget(max_memory_mib=5), []),
+            ({"memory_mib": None}, Budget(max_memory_mib=5), []),
             ({"max_abs_error": math.inf}, ANY, ["gives NaN, or outputs of another shape than float"]),
             (
                 {"accuracy": 0.0, "agreement": 0.0},
@@ -67,6 +70,19 @@ class TestJudge:
 
     def test_the_time_on_another_architecture_breaks_nothing(self) -> None:
         assert judge(p50(INT8, 1000), FLOAT, Budget(max_p95_ms=1), comparable_host=False) == []
+
+
+def test_layers_in_float_mend_what_is_wrong_and_make_nothing_smaller() -> None:
+    bad = replace(INT8, memory_mib=9.0, agreement=0.1, accuracy=0.1, max_abs_error=math.inf)
+    found = broken(bad, FLOAT, Budget(max_size_mib=0.1, max_p95_ms=1, max_memory_mib=8), comparable_host=True)
+    assert {each.line: each.float_helps for each in found} == {
+        "": True,
+        "max_accuracy_drop": True,
+        "min_agreement": True,
+        "max_size_mib": False,
+        "max_p95_ms": True,
+        "max_memory_mib": False,
+    }
 
 
 class TestChoose:
@@ -155,6 +171,16 @@ class TestChoose:
             "max_accuracy_drop was not judged: no labels, or no class scores in the first output",
         )
         assert self.chosen(*blind, budget=ANY)[1].notes == ()
+
+    def test_whose_memory_it_was_is_noted(self) -> None:
+        told, budget = "max_memory_mib was not judged: it was not measured", Budget(None, None, max_memory_mib=1)
+        assert self.chosen(FLOAT, INT8, budget=budget)[1].notes == (told,)
+        heavy = [replace(each, memory_mib=size) for each, size in ((FLOAT, 3.0), (INT8, 1.0))]
+        hint = "nearest is onnx-float32, which would hold max_memory_mib=3.6"
+        assert self.chosen(*heavy, budget=budget, precisions=("float32",))[1].notes[-1] == hint
+        name, verdict = self.chosen(*heavy, budget=budget)
+        reason = "onnx-float32: needs 3.000 MiB of memory, allowed are 1"
+        assert (name, verdict) == ("onnx-int8", Verdict(True, (reason,), ("memory is this host's",)))
 
     def test_a_precision_that_was_asked_for_and_cannot_be_had_is_a_reason(self) -> None:
         quantized = replace(INT8, agreement=1.0)
@@ -273,10 +299,12 @@ def measured(form: str, precision: str) -> st.SearchStrategy[Measured]:
         accuracy=st.none() | shares,
         max_abs_error=st.floats(0, 10) | st.just(math.inf),
         latency_ms=latencies,
+        memory_mib=st.none() | sizes,
     )
 
 
-budgets = st.builds(Budget, st.none() | shares, st.none() | shares, st.none() | sizes, st.none() | sizes)
+limits = st.none() | sizes
+budgets = st.builds(Budget, st.none() | shares, st.none() | shares, limits, limits, limits)
 orders = st.lists(st.sampled_from(["int8", "float32", "float16"]), min_size=1, max_size=3, unique=True)
 
 
@@ -336,3 +364,16 @@ def test_the_budget_that_is_named_as_the_nearest_is_held(
     (found,) = [each for each in candidates if each.name == name]
     assert judge(found, candidates[0], budget, same)
     assert judge(found, candidates[0], override(budget, lines.split(", ")), same) == []
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.3, 1), (0.9, 1), (0.95, 2), (1.1, 2)])
+def test_elsewhere_mixed_precision_goes_first_only_where_it_is_smaller_than_float(share: float, chosen: int) -> None:
+    half = replace(FLOAT, name="onnx-float16", precision="float16", size_bytes=2**19)
+    order = ("int8", "mixed", "float16", "float32")
+    mixed = replace(MIXED, size_bytes=int(2**20 * share))
+    assert choose([FLOAT, mixed, half], Budget(), order, comparable_host=False)[0] == chosen
+
+
+@pytest.mark.parametrize(("low", "far"), [(31, False), (34, True)])
+def test_far_slower_is_what_is_so_at_the_best_for_one_and_the_worst_for_the_other(low: float, far: bool) -> None:
+    assert far_slower(Latency(40, 50, low, 45), Latency(10, 12, 9, 11)) == far

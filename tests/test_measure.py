@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,18 +10,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from edgekit import target as targets
 from edgekit.candidate import Candidate
 from edgekit.data.dataset import Sample
 from edgekit.errors import DataError, ModelError
-from edgekit.measure import TURN, WARM_UP, Latency, Measured, Tally, measure, measured, retrace
+from edgekit.latency import Latency
+from edgekit.measure import TURN, Measured, Tally, evaluate, measured, retrace
 from edgekit.model import Format, open_model
 from edgekit.quantization import Calibrator, Precision, Quantization
 from edgekit.recipe import Recipe
+from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.compare import Outputs
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
@@ -64,18 +63,17 @@ class TestMeasure:
         return found
 
     def test_a_model_agrees_with_itself_and_is_right_where_it_is(self, session: Session) -> None:
-        first, second = measure([session, session], self.samples(session))
+        first, second = evaluate([session, session], self.samples(session))
         assert (first.samples, first.agree, second.agree, second.max_abs_error) == (30, 30, 30, 0.0)
         assert first.accuracy == second.accuracy == pytest.approx(2 / 3)
-        assert 0 < second.latency_ms.p50 <= second.latency_ms.p95
 
     def test_without_labels_there_is_no_accuracy(self, session: Session) -> None:
-        (tally,) = measure([session], self.samples(session, labels=False))
+        (tally,) = evaluate([session], self.samples(session, labels=False))
         assert tally.accuracy is None
 
     def test_only_samples_with_labels_count(self, session: Session) -> None:
         given = self.samples(session, 3)
-        (tally,) = measure([session], [replace(given[0], label=None), *given[1:]])
+        (tally,) = evaluate([session], [replace(given[0], label=None), *given[1:]])
         assert (tally.samples, tally.labelled, tally.accuracy) == (3, 2, 1.0)
 
     def test_outputs_that_are_no_class_scores_have_no_accuracy(self, tmp_path: Path) -> None:
@@ -83,20 +81,20 @@ class TestMeasure:
             tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 2, 4]}, {"y": [1, 2, 4]}
         )
         with opened(path) as session:
-            (tally,) = measure([session], [Sample({"x": np.ones((1, 2, 4), np.float32)}, 1)])
+            (tally,) = evaluate([session], [Sample({"x": np.ones((1, 2, 4), np.float32)}, 1)])
         assert tally.accuracy is None
 
     @pytest.mark.parametrize("label", [4, 100, -1])
     def test_a_label_that_is_no_class_of_the_model_is_named(self, session: Session, label: int) -> None:
         given = self.samples(session, 3)
         with pytest.raises(DataError, match=rf"sample 2: label {label}, the model has the classes 0 to 3 — renumber"):
-            measure([session], [*given[:2], replace(given[2], label=label)])
+            evaluate([session], [*given[:2], replace(given[2], label=label)])
 
     def test_a_float_model_that_gives_nan_is_named_with_the_sample(self, tmp_path: Path) -> None:
         path = onnx_model(tmp_path / "m.onnx", [helper.make_node("Sqrt", ["x"], ["root"])], {"x": [1]}, {"root": [1]})
         good, bad = (Sample({"x": np.array([value], np.float32)}) for value in (4, -4))
         with opened(path) as session, pytest.raises(ModelError, match="sample 1: the float model gives NaN"):
-            measure([session], [good, bad])
+            evaluate([session], [good, bad])
 
     def test_a_candidate_that_gives_nan_is_infinitely_far(self, tmp_path: Path, session: Session) -> None:
         nodes = [
@@ -106,7 +104,7 @@ class TestMeasure:
         places = {name: np.array([int(name)], np.int64) for name in ("0", "1", "4")}
         path = onnx_model(tmp_path / "bad.onnx", nodes, {"x": ["N", 8]}, {"scores": ["N", 4]}, places)
         with opened(path) as other:
-            tally = measure([session, other], self.samples(session))[1]
+            tally = evaluate([session, other], self.samples(session))[1]
         assert tally.max_abs_error == math.inf
         assert replace(INT8, max_abs_error=tally.max_abs_error).as_dict()["max_abs_error"] is None
 
@@ -122,7 +120,7 @@ class TestMeasure:
                 most = max(most, sum(each() is not None for each in alive))
                 yield sample
 
-        (tally,) = measure([session], stream())
+        (tally,) = evaluate([session], stream())
         assert tally.samples == 5 * TURN
         assert most <= 2 * TURN + 2
 
@@ -130,12 +128,11 @@ class TestMeasure:
 class Recorder(Session):
     """A session that writes down when it is called."""
 
-    def __init__(self, name: str, calls: list[str], slow: int = 0) -> None:
-        self._name, self._calls, self._slow = name, calls, slow
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self._name, self._calls, self.interface = name, calls, Interface((), ())
 
     def predict(self, inputs: Any) -> Outputs:
         self._calls.append(self._name)
-        time.sleep(0.05 if self._calls.count(self._name) <= self._slow else 0)
         return {"y": np.ones((1, 1), np.float32)}
 
 
@@ -144,49 +141,12 @@ def numbered(count: int) -> list[Sample]:
 
 
 class TestTurns:
-    def test_sessions_take_turns_and_each_sees_every_sample(self) -> None:
+    def test_every_session_sees_every_sample_and_none_goes_ahead(self) -> None:
         calls: list[str] = []
-        tallies = measure([Recorder(name, calls) for name in "abc"], numbered(2 * TURN + 1))
-        assert "".join(calls) == ("a" * TURN + "b" * TURN + "c" * TURN) * 2 + "abc"
+        tallies = evaluate([Recorder(name, calls) for name in "abc"], numbered(2 * TURN + 1))
         assert [tally.samples for tally in tallies] == [2 * TURN + 1] * 3
-
-    def test_the_first_calls_of_a_turn_are_not_timed(self) -> None:
-        (tally,) = measure([Recorder("a", [], slow=WARM_UP)], numbered(TURN))
-        assert len(tally.times_ns) == TURN - WARM_UP
-        assert max(tally.times_ns) < 50e6
-
-    def test_all_are_where_there_are_few(self) -> None:
-        (tally,) = measure([Recorder("a", [])], numbered(3))
-        assert len(tally.times_ns) == 3
-
-
-class TestLatency:
-    def test_of_one_call(self) -> None:
-        assert Tally(times_ns=[2 * 10**6]).latency_ms == Latency(2.0, 2.0, 2.0, 2.0)
-
-    def test_of_none(self) -> None:
-        assert Tally().latency_ms == Latency(0, 0, 0, 0)
-
-    def test_the_median_lies_between_its_order_statistics(self) -> None:
-        """Of 100 calls the median lies, at 95 %, between the 41st and the 60th (W. J. Conover, table A3)."""
-        found = Tally(times_ns=[index * 10**6 for index in range(1, 101)]).latency_ms
-        assert (found.p50, found.p50_low, found.p50_high) == (50.5, 41.0, 60.0)
-        assert found.p95 == pytest.approx(95.05)
-
-    @given(st.lists(st.integers(0, 10**10), min_size=1, max_size=200))
-    def test_in_any_order(self, times: list[int]) -> None:
-        found = Tally(times_ns=times).latency_ms
-        assert found == Tally(times_ns=sorted(times)).latency_ms
-        assert min(times) / 1e6 <= found.p50_low + 1e-4
-        assert found.p50_low - 1e-4 <= found.p50 <= found.p50_high + 1e-4
-        assert found.p50_high <= max(times) / 1e6 + 1e-4
-        assert found.p50 <= found.p95
-
-    def test_the_interval_holds_the_median_of_the_distribution_nineteen_times_in_twenty(self) -> None:
-        rng = np.random.default_rng(0)
-        times = (rng.lognormal(size=(400, 240)) * 10**9).astype(np.int64)
-        found = [Tally(times_ns=list(each)).latency_ms for each in times]
-        assert 0.92 < np.mean([each.p50_low <= 1e3 <= each.p50_high for each in found]) < 0.98
+        for turn in range(2):
+            assert sorted(calls[turn * 3 * TURN : (turn + 1) * 3 * TURN]) == sorted("abc" * TURN)
 
 
 class TestRetrace:
@@ -197,12 +157,11 @@ class TestRetrace:
         rng = np.random.default_rng(0)
         samples = [Sample({"x": rng.normal(size=(1, 8)).astype(np.float32)}, index % 4) for index in range(30)]
         with opened(dense(tmp_path / "a.onnx")) as one, opened(other(tmp_path / "b.onnx")) as two:
-            first, want = measure([one, two], samples)
+            first, want = evaluate([one, two], samples)
             again = retrace(two, samples, self.reference(one, samples), lambda tally: False)
-        assert replace(again, times_ns=want.times_ns) == want
+        assert again == want
         assert 0 < want.agree < 30
         assert first.agree == 30
-        assert again.times_ns == []
 
     def test_it_ends_where_it_is_enough(self) -> None:
         calls: list[str] = []
@@ -214,12 +173,12 @@ class TestRetrace:
 
 def test_what_a_tally_comes_to(tmp_path: Path) -> None:
     model = open_model(dense(tmp_path / "m.onnx"))
-    tally = Tally(8, 6, 4, 3, 0.25, [10**6])
+    tally = Tally(8, 6, 4, 3, 0.25)
     for precision, calibrator in ((Precision.MIXED, "entropy"), (Precision.WEIGHTS, "")):
         quantization = Quantization(precision, Calibrator.ENTROPY, frozenset({"b", "a"}))
         with opened(model.path) as session:
             candidate = Candidate(Recipe(Format.ONNX, quantization, (), ()), model, targets.load("pi"), {})
-            found = measured(candidate, session, tally)
+            found = measured(candidate, session, tally, TIME)
         assert found == Measured(
             f"onnx-{precision.value}",
             "onnx",
@@ -230,7 +189,7 @@ def test_what_a_tally_comes_to(tmp_path: Path) -> None:
             0.75,
             0.75,
             0.25,
-            Latency(1.0, 1.0, 1.0, 1.0),
+            TIME,
             calibrator,
             ("a", "b"),
         )
@@ -250,5 +209,35 @@ def test_what_was_measured_becomes_json() -> None:
         "latency_ms": {"p50": 10.0, "p95": 12.0, "p50_low": 9.9, "p50_high": 10.1},
         "calibrator": "mse",
         "float_layers": (),
+        "memory_mib": None,
         "chosen": True,
     }
+
+
+class TestDeclared:
+    """What edgekit.toml says of outputs."""
+
+    def sample(self, label: int | None = None) -> Sample:
+        return Sample({"x": np.zeros((1, 1), np.float32)}, label)
+
+    def test_answers_are_compared_by_it(self) -> None:
+        want, have = {"y": np.array([[1.0, 1.01]])}, {"y": np.array([[1.01, 1.0]])}
+        agree = []
+        for declared in ({}, {"y": Agreement("cosine")}):
+            tally = Tally(agreement=declared)
+            tally.add(self.sample(), want, have)
+            agree.append(tally.agree)
+        assert agree == [0, 1]
+
+    def test_as_many_boxes_as_there_are_are_near(self) -> None:
+        tally = Tally(agreement={"y": Agreement("boxes", columns="score, class")})
+        rows = np.array([[0, 0, 9, 9, 0.9, 1], [20, 0, 29, 9, 0.2, 1]])
+        tally.add(self.sample(), {"y": rows}, {"y": rows[:1]})
+        assert (tally.agree, tally.max_abs_error) == (1, 0)
+
+    def test_only_classes_are_right_or_wrong(self) -> None:
+        outputs = {"y": np.array([[0.1, 0.9]])}
+        for by, labelled in (("top1", 1), ("kl", 1), ("cosine", 0), ("none", 0)):
+            tally = Tally(agreement={"y": Agreement(by)})
+            tally.add(self.sample(1), outputs, outputs)
+            assert (tally.labelled, tally.correct) == (labelled, labelled)

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from edgekit.errors import ConversionError, EngineError
+from edgekit.errors import ConfigError, ConversionError
 from edgekit.model import Format, Model, open_model
 from edgekit.order import Order
-from edgekit.passes import convert_keras
-from tests.lab.models import context, in_keras, outputs_of, tensorflow
+from edgekit.passes import convert_keras, freeze
+from tests.lab.models import context, in_keras, outputs_of, samples, tensorflow
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +69,17 @@ def converted(source: Path, work: Path, form: Format, target: str = "pi") -> Mod
     return run(open_model(source), context(work, target, Order("app", "", "", "", work, 1)))
 
 
+def of_sizes(source: Path, work: Path, form: Format, shapes: dict[str, tuple[int | None, ...]]) -> Model:
+    """Converted as in a build in which sizes are asked for."""
+    run = {Format.ONNX: convert_keras.run_onnx, Format.TFLITE: convert_keras.run_tflite}[form]
+    data, model = samples(work / "data.npz", image=(20, 24, 3)), open_model(source)
+    for number, step in enumerate((freeze.run, run, freeze.run)):
+        (work / f"{number}").mkdir()
+        given = context(work / f"{number}", "pi", Order("app", "", data, data, work, 1))
+        model = step(model, replace(given, shapes=shapes))
+    return model
+
+
 both = pytest.mark.parametrize("form", [Format.TFLITE, Format.ONNX], ids=lambda form: form.value)
 
 
@@ -117,8 +130,8 @@ class TestShapes:
 
     def test_a_free_height_and_width_stay_free(self, made: Path, tmp_path: Path, form: Format) -> None:
         if form is Format.TFLITE:  # LiteRT allocates free sizes as 1 first, which is less than the window of this model
-            with pytest.raises(EngineError, match="cannot load the model"):
-                converted(made / "free.keras", tmp_path, form)
+            with pytest.raises(ConversionError, match=r'leaves axes 1, 2 free, .*: shape = \["N", 20, 24, 3\]'):
+                of_sizes(made / "free.keras", tmp_path, form, {})
             return
         model = converted(made / "free.keras", tmp_path, form)
         assert [str(spec) for spec in model.inputs] == ["image: float32 [N, N, N, 3]"]
@@ -126,6 +139,28 @@ class TestShapes:
             assert next(
                 iter(outputs_of(model, {"image": np.zeros((1, size, size, 3), np.float32)}).values())
             ).shape == (1, 4)
+
+    @pytest.mark.parametrize("batch", [None, 1])
+    def test_they_become_those_that_are_asked_for(
+        self, made: Path, tmp_path: Path, form: Format, batch: int | None
+    ) -> None:
+        model = of_sizes(made / "free.keras", tmp_path, form, {"image": (batch, 20, 24, 3)})
+        assert [spec.shape for spec in (*model.inputs, *model.outputs)] == [(batch, 20, 24, 3), (batch, 4)]
+        assert [spec.shape for spec in open_model(model.path).inputs] == [(batch, 20, 24, 3)]
+        assert model.lineage == ("freeze", f"keras-to-{form.value}")
+
+    @pytest.mark.parametrize(
+        ("shape", "told"),
+        [
+            ((1, 20, 24), "image.shape: 3 sizes, the model takes image: float32 [N, N, N, 3]"),
+            ((1, 20, 24, 4), "image.shape[3]: 4, the model takes image: float32 [1, 20, 24, 3]"),
+        ],
+    )
+    def test_what_does_not_fit_is_told_in_one_line(
+        self, made: Path, tmp_path: Path, form: Format, shape: tuple[int, ...], told: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=re.escape(f"edgekit.toml: inputs.{told}")):
+            of_sizes(made / "free.keras", tmp_path, form, {"image": shape})
 
     def test_what_is_random_in_training_is_not_in_what_ships(self, made: Path, tmp_path: Path, form: Format) -> None:
         model = converted(made / "random.keras", tmp_path, form)

@@ -12,7 +12,7 @@ import pytest
 from edgekit.errors import ConversionError, UnsupportedFormat
 from edgekit.model import Format, Model, open_model
 from edgekit.order import Order
-from edgekit.passes import convert_savedmodel
+from edgekit.passes import convert_savedmodel, freeze
 from tests.lab.models import Task, arrays, context, in_keras, outputs_of, samples, shared, tensorflow
 
 pytestmark = pytest.mark.slow
@@ -53,6 +53,9 @@ image = keras.Input((8, 8, 3), name="photo")
 x = layers.BatchNormalization()(layers.Conv2D(4, 3, name="edges")(image))
 scores = layers.Dense(3, name="scores")(layers.Flatten()(layers.ReLU()(x)))
 keras.Model(image, scores).export(folder / "keras", verbose=False)
+free = keras.Input((None, None, 3), name="photo")
+edges = layers.Conv2D(4, 5, strides=2, name="edges")(free)
+keras.Model(free, [edges, layers.GlobalAveragePooling2D(name="mean")(edges)]).export(folder / "free", verbose=False)
 """
 
 
@@ -102,6 +105,30 @@ class TestConversion:
         given = outputs_of(model, {"right": right, "left": left})
         assert np.allclose(given["alpha"], 2)
         assert np.allclose(given["zeta"], -outputs_of(model, {"right": left, "left": right})["zeta"], atol=1e-5)
+
+    def test_free_sizes_become_those_that_are_asked_for(self, made: Path, tmp_path: Path, form: Format) -> None:
+        source = open_model(made / "free")
+        (name,) = (spec.name for spec in source.inputs)
+        order, shapes = made_up(tmp_path, **{name: (20, 24, 3)}), {name: (None, 20, 24, 3)}
+        run = {Format.ONNX: convert_savedmodel.run_onnx, Format.TFLITE: convert_savedmodel.run_tflite}[form]
+        model = source
+        for number, step in enumerate((freeze.run, run, freeze.run)):
+            (tmp_path / f"{number}").mkdir()
+            model = step(model, replace(context(tmp_path / f"{number}", "pi", order), shapes=shapes))
+        assert [spec.shape for spec in (*model.inputs, *model.outputs)] == [
+            (None, 20, 24, 3),
+            (None, 8, 10, 4),
+            (None, 4),
+        ]
+        assert model.lineage[:2] == ("freeze", f"savedmodel-to-{form.value}")
+
+    def test_tflite_of_free_sizes_that_are_not_asked_for_is_told_with_the_line_to_write(
+        self, made: Path, tmp_path: Path, form: Format
+    ) -> None:
+        (name,) = (spec.name for spec in open_model(made / "free").inputs)
+        if form is Format.TFLITE:
+            with pytest.raises(ConversionError, match=r'leaves axes 1, 2 free, .*: shape = \["N", 20, 24, 3\]'):
+                converted(made / "free", made_up(tmp_path, **{name: (20, 24, 3)}), form)
 
     def test_what_keras_exports(self, made: Path, tmp_path: Path, form: Format) -> None:
         source = open_model(made / "keras")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgekit.build import Outcome, build
 from edgekit.errors import ConversionError, DataError, ExtraNotInstalled
 from edgekit.model import Format, Model, open_model
 from edgekit.order import Order
-from edgekit.passes import convert_torch
+from edgekit.passes import convert_torch, freeze
 from edgekit.passes.tensorflow_orders import layers_by
 from edgekit.quantization import Precision
 from edgekit_runtime.preprocess import Preprocess
@@ -63,6 +64,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def converted(source: Path, work: Path, form: Format, target: str = "pi") -> Model:
     run = {Format.ONNX: convert_torch.run_onnx, Format.TFLITE: convert_torch.run_tflite}[form]
     return run(open_model(source), context(work, target, Order("app", "", "", "", work, 1)))
+
+
+def of_sizes(
+    source: Path, work: Path, form: Format, shapes: dict[str, tuple[int | None, ...]], **sizes: tuple[int, ...]
+) -> Model:
+    """Converted as in a build in which shapes are asked for, with samples of these sizes."""
+    run = {Format.ONNX: convert_torch.run_onnx, Format.TFLITE: convert_torch.run_tflite}[form]
+    data, model = samples(work / "data.npz", **sizes), open_model(source)
+    for number, step in enumerate((freeze.run, run, freeze.run)):
+        (work / f"{number}").mkdir()
+        given = context(work / f"{number}", "pi", Order("app", "", data, data, work, 1))
+        model = step(model, replace(given, shapes=shapes))
+    return model
 
 
 def exported(made: Path, factory: str, weights: str, work: Path, data: str, **steps: Preprocess) -> Model:
@@ -121,8 +135,20 @@ class TestConversion:
             assert given.shape == (sizes[0], 2)
 
     def test_tflite_has_the_sizes_of_the_export_and_a_batch_of_1(self, made: Path, tmp_path: Path) -> None:
-        model = converted(made / "image.pt2", tmp_path, Format.TFLITE)
+        model = of_sizes(made / "image.pt2", tmp_path, Format.TFLITE, {}, image=(3, 21, 17))
         assert [str(spec) for spec in model.inputs] == ["image: float32 [1, 3, 21, 17]"]
+
+    def test_where_the_data_are_of_other_sizes_the_line_to_write_is_told(self, made: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConversionError, match=r'leaves axes 2, 3 free, .*: shape = \["N", 3, 20, 24\]'):
+            of_sizes(made / "image.pt2", tmp_path, Format.TFLITE, {}, image=(3, 20, 24))
+
+    @both
+    def test_free_sizes_become_those_that_are_asked_for(self, made: Path, tmp_path: Path, form: Format) -> None:
+        shapes = {"image": (None, 3, 20, 24)}
+        model = of_sizes(made / "image.pt2", tmp_path, form, shapes, image=(3, 20, 24))
+        batch = None if form is Format.ONNX else 1
+        assert [spec.shape for spec in (*model.inputs, *model.outputs)] == [(batch, 3, 20, 24), (batch, 2)]
+        assert [spec.shape for spec in open_model(model.path).inputs] == [(batch, 3, 20, 24)]
 
     @pytest.mark.parametrize("target", ["pi", "jetson"])
     def test_onnx_is_written_as_the_target_reads_it_and_tells_nothing_of_its_source(

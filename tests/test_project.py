@@ -8,6 +8,7 @@ import pytest
 from edgekit.budget import Budget
 from edgekit.errors import ConfigError
 from edgekit.project import Data, PreprocessTable, Project, load
+from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.preprocess import Preprocess
 
 FULL = """
@@ -24,6 +25,9 @@ evaluation = "own:samples"
 [budget]
 max_accuracy_drop = 0
 max_size_mib = 2
+
+[inputs.image]
+shape = ["N", 200, 200, 3]
 
 [preprocess.image]
 resize = [224]
@@ -58,6 +62,7 @@ def test_all_of_it(tmp_path: Path) -> None:
         Data("calibration.npz", "own:samples"),
     )
     assert project.budget == Budget(0.0, 0.9, 2.0)
+    assert project.inputs["image"].sizes() == (None, 200, 200, 3)
     assert project.preprocess["image"].value() == Preprocess(
         (224,), (200, 200), "bgr", 0.5, (1.0, 2.0, 3.0), (0.5,), "NCHW", "float32"
     )
@@ -65,6 +70,38 @@ def test_all_of_it(tmp_path: Path) -> None:
 
 def test_an_empty_table_changes_nothing_of_an_image() -> None:
     assert PreprocessTable().value() == Preprocess()
+
+
+def test_when_answers_agree_is_said_by_output(tmp_path: Path) -> None:
+    text = """
+[agreement.embedding]
+by = "cosine"
+
+[agreement."serving:0"]
+by = "boxes"
+corners = "yxyx"
+scores = "how sure"
+classes = "which"
+min_score = 1
+"""
+    (tmp_path / "edgekit.toml").write_text(text)
+    declared = {name: table.value() for name, table in load(tmp_path).agreement.items()}
+    boxes = Agreement("boxes", corners="yxyx", scores="how sure", classes="which", min_score=1.0)
+    assert declared == {"embedding": Agreement("cosine"), "serving:0": boxes}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("axis = 1", "agreement.y.by: missing"),
+        ('by = "iou"', 'agreement.y.by: "iou" is not one of top1, cosine, kl, boxes, none'),
+        ('by = "boxes"\ncorners = "cxcy"', 'agreement.y.corners: "cxcy" is not one of xyxy, yxyx, xywh, cxcywh'),
+        ('by = "boxes"\ncolumns = "class"', "agreement.y.columns: "),
+        ('by = "kl"\naxes = 1', "agreement.y.axes: unknown key — did you mean 'axis'?"),
+    ],
+)
+def test_a_mistake_in_an_agreement_is_named(tmp_path: Path, text: str, told: str) -> None:
+    assert line(tmp_path, f"[agreement.y]\n{text}").startswith(f"edgekit.toml: {told}")
 
 
 def test_the_template_is_a_project_and_so_is_all_that_it_comments_on(tmp_path: Path) -> None:
@@ -93,6 +130,10 @@ def test_the_template_is_a_project_and_so_is_all_that_it_comments_on(tmp_path: P
         ("[budget]\nmin_agreement = 90", "budget.min_agreement: expected float <= 1.0 — found 90"),
         ("[budget]\nmax_accuracy_drop = nan", "budget.max_accuracy_drop: expected float >= 0.0 — found NaN"),
         ("[budget]\nmax_accuracy_drop = inf", "budget.max_accuracy_drop: expected float <= 1.0 — found Infinity"),
+        ("[inputs.image]\nshape = [0]", "inputs.image.shape[0]: expected int >= 1"),
+        ("[inputs.image]\nshape = []", "inputs.image.shape: expected array of length >= 1"),
+        ("[inputs.image]\nshape = ['M', 3]", 'inputs.image.shape[0]: "M" is not one of N'),
+        ("[inputs.image]\nsize = [3]", "inputs.image.size: unknown key — known: shape"),
         ("[preprocess]\nimage = 3", "preprocess.image: expected table, got int — found 3"),
         ("[preprocess.image]\nlayout = 'HWC'", 'preprocess.image.layout: "HWC" is not one of NHWC, NCHW'),
         ("[preprocess.image]\ndtype = 'uint9'", 'preprocess.image.dtype: "uint9" is not one of uint8, int8, float32'),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import step_cache
+from edgekit import step_cache, tools
 from edgekit.model import Model, open_model
 from edgekit.step_cache import StepCache
 from tests.lab.models import dense
@@ -68,7 +68,7 @@ def test_other_tools_and_other_code_are_other_entries(
     tmp_path: Path, cache: StepCache, maker: Maker, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.model(PARTS, work("1"), maker)
-    monkeypatch.setattr(step_cache, "version", lambda name: "0")
+    monkeypatch.setattr(tools, "version", lambda name: "0")
     cache.model(PARTS, work("2"), maker)
     monkeypatch.setattr(step_cache, "_code", lambda: "changed")
     cache.model(PARTS, work("3"), maker)

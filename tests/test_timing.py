@@ -12,7 +12,7 @@ import pytest
 from edgekit import target, timing
 from edgekit.build import build
 from edgekit.errors import DeviceError, EngineError
-from edgekit.measure import latency_of
+from edgekit.latency import latency_of
 from edgekit.model import open_model
 from edgekit.timing import DeviceClock
 from edgekit.transports import Completed

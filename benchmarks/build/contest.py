@@ -18,14 +18,16 @@ from edgekit.anatomy import FLOATS
 from edgekit.budget import Budget
 from edgekit.data.dataset import Dataset
 from edgekit.errors import EdgekitError
-from edgekit.measure import Latency, Measured, Tally, measure
+from edgekit.latency import UNTIMED, Latency, latency_of
+from edgekit.measure import Measured, Tally, evaluate
 from edgekit.target import Target
 from edgekit_runtime.compare import Outputs, same_answer
 from edgekit_runtime.session import Session
+from edgekit_runtime.timing import in_turns
 
-ROUNDS, ROUND = 5, 100
-"""How often every model is loaded anew for its latency, and the calls each time: where a model comes to lie in memory
-makes a difference that more calls do not even out."""
+ROUNDS, INPUTS = 5, 16
+"""How often every model is loaded anew for its latency, and on how many samples it is timed: where a model comes to lie
+in memory makes a difference that more calls do not even out."""
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -42,7 +44,7 @@ class Row:
     accuracy: float | None = None
     agreement: float = 0.0
     size_bytes: int = 0
-    latency_ms: Latency = Latency(0, 0, 0, 0)
+    latency_ms: Latency = UNTIMED
     pairs: int | None = None
     float_layers: int | None = None
     refused: tuple[str, ...] = ()
@@ -64,7 +66,7 @@ class Remembering:
     """A session that keeps what it gave."""
 
     def __init__(self, session: Session) -> None:
-        self.session, self.outputs = session, list[Outputs]()
+        self.session, self.interface, self.outputs = session, session.interface, list[Outputs]()
 
     def predict(self, inputs: dict[str, Any]) -> Outputs:
         outputs = self.session.predict(inputs)
@@ -84,26 +86,28 @@ def hold(entries: Sequence[Entry], samples: Dataset, profile: Target, budget: Bu
                     sound.append(number)
             except EdgekitError as error:
                 rows[number] = Row(entry, refused=(error.message,))
-        tallies = measure(sessions, samples)  # type: ignore[arg-type]
+        tallies = evaluate(sessions, samples)  # type: ignore[arg-type]
     labels = [sample.label for sample in samples]
     latencies = _latencies([entries[number] for number in sound], samples, profile)
     for number, session, tally, latency in zip(sound, sessions, tallies, latencies, strict=True):
         good = [_good(*each) for each in zip(labels, sessions[0].outputs, session.outputs, strict=True)]
-        row = _row(entries[number], session.session.engine.name, tally, np.array(good))
-        rows[number] = replace(row, latency_ms=latency)
+        rows[number] = replace(_row(entries[number], session.session, tally, latency), good=np.array(good))
     return [_judged(row, rows[0], budget) for row in rows]
 
 
 def _latencies(entries: Sequence[Entry], samples: Dataset, profile: Target) -> list[Latency]:
     """Medians over rounds of the medians and the 95th percentiles; the interval is that of the rounds' medians."""
-    first, found = list(islice(samples, ROUND)), [list[Latency]() for _ in entries]
+    first, found = [sample.inputs for sample in islice(samples, INPUTS)], [list[Latency]() for _ in entries]
     for number in range(ROUNDS):
         start = number * len(entries) // ROUNDS
         order = [*range(start, len(entries)), *range(start)]
         with ExitStack() as stack:
             sessions = [stack.enter_context(_session(entries[place], samples, profile)) for place in order]
-            for place, tally in zip(order, measure(sessions, first), strict=True):
-                found[place].append(tally.latency_ms)
+            named = dict(zip(map(str, order), sessions, strict=True))
+            for place, times in in_turns(named, dict.fromkeys(named, first)).items():
+                if isinstance(times, EdgekitError):
+                    raise times
+                found[int(place)].append(latency_of(times))
     return [_over_rounds(each) for each in found]
 
 
@@ -128,17 +132,16 @@ def _good(label: int | None, want: Outputs, have: Outputs) -> bool:
     return int(next(iter(have.values())).argmax()) == label
 
 
-def _row(entry: Entry, engine: str, tally: Tally, good: NDArray[Any]) -> Row:
+def _row(entry: Entry, session: Session, tally: Tally, latency: Latency) -> Row:
     return Row(
         entry,
-        engine,
+        session.engine.name,
         tally.accuracy,
         tally.agree / tally.samples,
         len(entry.model),
-        tally.latency_ms,
+        latency,
         unfused.COUNTERS[entry.format](entry.model).pairs,
         float_layers(entry.model) if entry.format == "onnx" else None,
-        good=good,
     )
 
 

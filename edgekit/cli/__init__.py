@@ -81,29 +81,30 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, interrupt)
     try:
         status = cli(standalone_mode=False)
-    except EdgekitError as error:
-        told = (error.code, error.message, error.hint, error.exit_code)
-        status = _tell(*(INTERRUPTION if interrupt.came else told))
-    except click.UsageError as error:
-        status = _usage(error)
-    except click.ClickException as error:
-        status = _tell("error", error.format_message(), None, error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        status = _tell(*INTERRUPTION)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except OSError as error:
-        if os.environ.get("EDGEKIT_DEBUG"):
-            raise
-        status = _tell("system", f"{error.filename or type(error).__name__}: {error.strerror or error}", None, 1)
-    except Exception as error:
-        if os.environ.get("EDGEKIT_DEBUG"):
-            raise
-        status = _tell(
-            "internal", f"{type(error).__name__}: {error}", "a mistake of edgekit: EDGEKIT_DEBUG=1 shows where", 1
-        )
+    except (Exception, KeyboardInterrupt) as error:
+        status = _tell(*INTERRUPTION) if interrupt.came else _failed(error)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _failed(error: BaseException) -> int:
+    """What went wrong, in one line, and the exit status; with EDGEKIT_DEBUG set, a surprise with its traceback."""
+    if isinstance(error, EdgekitError):
+        return _tell(error.code, error.message, error.hint, error.exit_code)
+    if isinstance(error, click.UsageError):
+        return _usage(error)
+    if isinstance(error, click.ClickException):
+        return _tell("error", error.format_message(), None, error.exit_code)
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        return _tell(*INTERRUPTION)
+    if os.environ.get("EDGEKIT_DEBUG"):
+        raise error
+    if isinstance(error, OSError):
+        return _tell("system", f"{error.filename or type(error).__name__}: {error.strerror or error}", None, 1)
+    told = f"{type(error).__name__}: {error}"
+    return _tell("internal", told, "a mistake of edgekit: EDGEKIT_DEBUG=1 shows where", 1)
 
 
 def _usage(error: click.UsageError) -> int:

@@ -122,12 +122,15 @@ def _called(one: dict[str, Any]) -> str:
 
 
 def _show(document: dict[str, Any]) -> None:
-    columns = ("candidate", "engine", "size", "accuracy", "agreement", "max error", "p50 ms", "p95 ms", "")
+    weighed = any(one["memory_mib"] is not None for one in document["candidates"])
+    memory = ("memory",) if weighed else ()
+    columns = ("candidate", "engine", "size", *memory, "accuracy", "agreement", "max error", "p50 ms", "p95 ms", "")
     rows = [
         (
             _called(one),
             one["engine"],
             kibibytes(one["size_bytes"]),
+            *([f"{one['memory_mib'] or 0:.1f} MiB"] if weighed else []),
             percent(one["accuracy"]),
             percent(one["agreement"]),
             "" if one["max_abs_error"] is None else f"{one['max_abs_error']:.4g}",

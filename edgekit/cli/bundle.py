@@ -130,6 +130,8 @@ def _facts(opened: Bundle, document: Mapping[str, Any]) -> list[tuple[str, str]]
     rows += [("engine", _engine(need)) for need in opened.manifest.engines]
     rows += [(f"input {spec.name}", _shape(spec)) for spec in interface.accepts.values()]
     rows += [(f"output {spec.name}", _shape(spec)) for spec in interface.outputs]
+    steps = interface.postprocess.steps if interface.postprocess else ()
+    rows += [("postprocess", ", ".join(step.op for step in steps))] if steps else []
     return rows + [(layer.media_type.rpartition("edgekit.")[2], kibibytes(layer.size)) for layer in opened.layers]
 
 

@@ -12,7 +12,7 @@ import hashlib
 import operator
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -72,6 +72,17 @@ class Dataset:
             yield Sample(self._inputs(number, arrays), label)
         if number < 0:
             raise DataError(f"{self.name}: no {self.role} samples in it", "give at least a few dozen")
+
+    def at(self, numbers: Sequence[int]) -> Iterator[Sample]:
+        """The samples of these numbers, which rise. Raises: DataError."""
+        wanted = iter([*numbers, None])
+        goal = next(wanted)
+        for number, (arrays, label) in enumerate(self.source.raw(self.role)):
+            if goal is None:
+                return
+            if number == goal:
+                yield Sample(self._inputs(number, arrays), label)
+                goal = next(wanted)
 
     def _inputs(self, number: int, arrays: dict[str, Array]) -> dict[str, Array]:
         accepts = self.interface.accepts

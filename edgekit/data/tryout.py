@@ -8,7 +8,7 @@ too large make most models surer, and wrong.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,10 @@ from edgekit_runtime.tensors import fits
 Array = NDArray[Any]
 
 SCREEN, CONFIRM, FINALISTS = 48, 400, 3
-"""All alternatives see the first number of samples, evenly taken; the best of them about the second number more."""
+"""Alternatives see the first number of samples, evenly taken; the best of them up to the second number more."""
+FEW, BEHIND = 3, 2
+"""One in so many of the first see all alternatives; those that are right on fewer by more than this are dropped."""
+STEP = 64
 LEAST = 20
 """Samples, on fewer of which nothing is told."""
 GOOD = 0.95
@@ -47,6 +50,12 @@ class _Tried:
     def right(self) -> Array:
         return self.answers.right(self.way.shift)
 
+    def only(self, places: Array) -> _Tried:
+        return _Tried(self.way, Answers(self.answers.scores[places], self.answers.labels[places]))
+
+    def and_then(self, more: _Tried) -> _Tried:
+        return _Tried(self.way, self.answers.and_then(more.answers))
+
 
 def suspect(session: Session, data: Dataset, census: Census) -> tuple[str, ...]:
     """What is probably wrong with how ``data``, whose census is given, is fed to the float model: one line at most.
@@ -54,12 +63,12 @@ def suspect(session: Session, data: Dataset, census: Census) -> tuple[str, ...]:
     Nothing is told of models whose first output is no class scores. Raises: DataError, EngineError.
     """
     screened = _evenly(census.samples, SCREEN)
-    (plain,) = _try([AS_IS], session, _at(data, screened)) or (None,)
+    (plain,) = _try([AS_IS], session, data.at(screened)) or (None,)
     if plain is None or len(plain.answers.labels) < LEAST:
         return ()
     others = alternatives(session.interface, census.columns)
     if (plain.answers.labels < 0).any():
-        line = _unlike(plain, others, session, _at(data, screened))
+        line = _unlike(plain, others, session, data.at(screened))
     elif plain.right.mean() < GOOD:
         line = _better(plain, others, session, data, screened, census.samples)
     else:
@@ -71,13 +80,11 @@ def _better(
     plain: _Tried, others: Sequence[Alternative], session: Session, data: Dataset, screened: range, samples: int
 ) -> str | None:
     """By labels: the alternative that is right on clearly more samples; else whether it is all guessing."""
-    tried = _try(others, session, _at(data, screened))
+    plain, tried = _screened(plain, others, session, data, screened)
     ahead = [index for index, each in enumerate(tried) if each.right.sum() > plain.right.sum()]
     final = sorted(sorted(ahead, key=lambda index: -int(tried[index].right.sum()))[:FINALISTS])
-    best = [plain, *(tried[index] for index in final)]
     rest = [number for number in _evenly(samples, CONFIRM) if number not in screened]
-    more = _try([each.way for each in best], session, _at(data, rest)) if rest else []
-    whole = [_Tried(a.way, a.answers.and_then(b.answers)) for a, b in zip(best, more, strict=True)] if more else best
+    whole = _confirmed([plain, *(tried[index] for index in final)], session, data, rest)
     plain, winner = whole[0], _first(whole, lambda each: float(each.right.mean()))
     gain = winner.right.mean() - plain.right.mean()
     sure = luck(winner.right, plain.right) < CHANCE / len(others)
@@ -85,6 +92,32 @@ def _better(
         return _told(winner, plain)
     lost = len(plain.right) >= SCREEN and several(plain.answers) and guessing(plain.answers)
     return _told_guessing(plain) if lost else None
+
+
+def _screened(
+    plain: _Tried, others: Sequence[Alternative], session: Session, data: Dataset, numbers: range
+) -> tuple[_Tried, list[_Tried]]:
+    """What is as it is and its alternatives on some samples, but for those that fell behind on the first of them."""
+    places = np.arange(len(numbers))
+    few, rest = places[::FEW], places[places % FEW > 0]
+    start = plain.only(few)
+    tried = _try(others, session, data.at([numbers[place] for place in few]))
+    near = [each for each in tried if each.right.sum() >= start.right.sum() - BEHIND]
+    more = _try([each.way for each in near], session, data.at([numbers[place] for place in rest]))
+    return plain.only(np.append(few, rest)), [one.and_then(other) for one, other in zip(near, more, strict=True)]
+
+
+def _confirmed(tried: list[_Tried], session: Session, data: Dataset, numbers: Sequence[int]) -> list[_Tried]:
+    """What is as it is, first, and its alternatives on more samples, as long as there may be something to tell."""
+    steps = -(-len(numbers) // STEP)
+    for step in range(steps):
+        plain, *others = tried
+        ahead = any(each.right.mean() - plain.right.mean() >= LEAST_GAIN / 2 for each in others)
+        if not ahead and not guessing(plain.answers):
+            break
+        more = _try([each.way for each in tried], session, data.at(numbers[step::steps]))
+        tried = [one.and_then(other) for one, other in zip(tried, more, strict=True)]
+    return tried
 
 
 def _first(tried: Sequence[_Tried], score: Callable[[_Tried], float]) -> _Tried:
@@ -104,7 +137,7 @@ def _told_guessing(plain: _Tried) -> str:
     return f"the float model is right on {count}: wrong preprocessing, or labels in another order?"
 
 
-def _unlike(plain: _Tried, others: Sequence[Alternative], session: Session, samples: Iterator[Sample]) -> str | None:
+def _unlike(plain: _Tried, others: Sequence[Alternative], session: Session, samples: Iterable[Sample]) -> str | None:
     """Without labels: the alternative by which a model tells samples apart that it does not as they are fed."""
     sure = confidence(plain.answers)
     if plain.answers.scores.dtype.kind != "f" or distinction(plain.answers) > SAME or sure > UNSURE:
@@ -126,19 +159,7 @@ def _evenly(samples: int, count: int) -> range:
     return range(0, samples, max(1, samples // count))
 
 
-def _at(data: Dataset, wanted: Sequence[int]) -> Iterator[Sample]:
-    """The samples of these numbers, which rise."""
-    chosen = iter([*wanted, None])
-    goal = next(chosen)
-    for number, sample in enumerate(data):
-        if number == goal:
-            yield sample
-            goal = next(chosen)
-        if goal is None:
-            return
-
-
-def _try(ways: Sequence[Alternative], session: Session, samples: Iterator[Sample]) -> list[_Tried]:
+def _try(ways: Sequence[Alternative], session: Session, samples: Iterable[Sample]) -> list[_Tried]:
     """What the model answers by each way; nothing where its first output is no class scores, or there is no sample."""
     labels, rows = [], list[list[Array]]()
     for sample in samples:

@@ -13,15 +13,7 @@ from edgekit.model import Format, Model, digest_of
 from edgekit_runtime.tensors import DTYPES, TensorSpec
 
 QUANTIZED_OPS = frozenset(
-    {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "ConvInteger",
-        "MatMulInteger",
-    }
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm"}
 )
 
 
@@ -35,8 +27,13 @@ def read(path: Path) -> Model:
         tuple(_spec(path, value) for value in graph.input if value.name not in initial),
         tuple(_spec(path, value) for value in graph.output),
         digest_of(path),
-        quantized=any(node.op_type in QUANTIZED_OPS for node in graph.node),
+        quantized=is_quantized(graph),
     )
+
+
+def is_quantized(graph: onnx.GraphProto) -> bool:
+    """Whether any of its operators, ONNX's own or onnxruntime's, makes or takes quantized numbers."""
+    return any(node.op_type in QUANTIZED_OPS or node.op_type.startswith("QLinear") for node in graph.node)
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -49,14 +46,33 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         if not model.graph.node:
             raise UnsupportedFormat(f"{path}: an ONNX model without a single node", "export or copy it again")
+        if any(_is_plugin(node) for node in nodes(model.graph)):
+            _name_domains(model)
         onnx.checker.check_model(model)
     except DecodeError as error:
         raise UnsupportedFormat(f"{path}: not an ONNX model, or cut short", "export or copy it again") from error
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
-        raise UnsupportedFormat(
-            f"{path}: refused: {_line(error)}", "export it again, with its weights inside"
-        ) from error
+        raise UnsupportedFormat(f"{path}: refused: {_line(error)}", _way_out(str(error))) from error
     return model
+
+
+def _name_domains(model: onnx.ModelProto) -> None:
+    """TensorRT's plugins are written as operators of ONNX's own, which they are not: they get the domain TRT."""
+    for node in nodes(model.graph):
+        node.domain = "TRT" if _is_plugin(node) else node.domain
+    if all(entry.domain != "TRT" for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("TRT", 1))
+
+
+def _is_plugin(node: onnx.NodeProto) -> bool:
+    name: str | bytes = node.op_type  # bytes where it is no UTF-8
+    return not node.domain and isinstance(name, str) and name.endswith("_TRT")
+
+
+def _way_out(error: str) -> str:
+    if "No Op registered" in error:
+        return "write that node with ONNX's own operators, or export the model up to it"
+    return "export it again, with its weights inside"
 
 
 def opset(model: onnx.ModelProto) -> int:
