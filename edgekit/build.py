@@ -8,19 +8,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit import guard, pack, recipe
+from edgekit.building import guard, pack, recipe
+from edgekit.building.guard import Verdict
+from edgekit.building.lineup import Lineup
+from edgekit.building.measure import Measured
+from edgekit.building.order import Order
+from edgekit.building.pack import Findings
+from edgekit.building.recipe import Recipe
+from edgekit.building.workshop import Workshop
 from edgekit.bundle import Contents
-from edgekit.guard import Verdict
-from edgekit.lineup import Lineup
-from edgekit.measure import Measured
 from edgekit.model import Model
-from edgekit.order import Order
-from edgekit.pack import Findings
 from edgekit.passes import all_passes
-from edgekit.quantization import Precision
-from edgekit.recipe import Recipe
+from edgekit.precision import Precision
 from edgekit.target import Target
-from edgekit.workshop import Workshop
 
 FIRST = (Precision.FLOAT32, Precision.INT8)
 """What every build tries; the rest is tried where int8 does not ship, or where it was asked for."""

@@ -12,7 +12,7 @@ import msgspec
 
 from edgekit.config import decode, nearest, read_toml
 from edgekit.errors import ConfigError
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 from edgekit_runtime.manifest import EngineNeed
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]

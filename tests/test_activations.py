@@ -10,8 +10,8 @@ from ai_edge_litert.interpreter import Interpreter as Litert
 from ai_edge_litert.interpreter import OpResolverType
 from onnx import helper, numpy_helper
 
-from edgekit import activations
 from edgekit.model import Model, open_model
+from edgekit.quantization import activations
 from edgekit_runtime.interface import Interface
 from tests.lab.models import RESNET8, RESNET20, TEXTLINE, Task, dense, onnx_model, outputs_of, shared, tflite_model
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from edgekit import bias
 from edgekit.formats import tflite_file
 from edgekit.model import open_model
 from edgekit.passes import bias_onnx, bias_tflite
+from edgekit.quantization import bias
 from tests.lab.models import RESNET8, onnx_model, shared
 
 RNG = np.random.default_rng(0)

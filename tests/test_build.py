@@ -19,11 +19,11 @@ from onnx import helper
 from edgekit import target as targets
 from edgekit.budget import Budget
 from edgekit.build import Outcome, build
+from edgekit.building.guard import SLOWER
+from edgekit.building.order import Order
 from edgekit.errors import ConfigError, ConversionError, DataError, ExtraNotInstalled, ModelError
-from edgekit.guard import SLOWER
 from edgekit.model import open_model
-from edgekit.order import Order
-from edgekit.quantization import Calibrator, Precision
+from edgekit.precision import Calibrator, Precision
 from edgekit_runtime import golden
 from edgekit_runtime.compare import max_abs_error
 from edgekit_runtime.interface import Interface

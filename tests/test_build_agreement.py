@@ -16,10 +16,10 @@ from edgekit import bundle, signing
 from edgekit import target as targets
 from edgekit.budget import Budget
 from edgekit.build import Outcome, build
+from edgekit.building.order import Order
 from edgekit.errors import ConfigError
 from edgekit.model import open_model
-from edgekit.order import Order
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 from edgekit_runtime import golden
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.prove import prove

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import NDArray
 
-from edgekit.calibration import HALF, KEPT, Histogram, Range, observe, ranges, sqnr_db
-from edgekit.quantization import Calibrator
+from edgekit.precision import Calibrator
+from edgekit.quantization.calibration import HALF, KEPT, Histogram, Range, observe, ranges, sqnr_db
 
 Values = NDArray[np.float32]
 

@@ -9,9 +9,9 @@ from onnx import helper
 from edgekit import target
 from edgekit.budget import Budget
 from edgekit.build import Outcome, build
+from edgekit.building.order import Order
 from edgekit.model import open_model
-from edgekit.order import Order
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 from tests.lab.models import DIGITS, digits_order, onnx_model
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from edgekit import fidelity
 from edgekit.data.dataset import Sample
 from edgekit.errors import EngineError
-from edgekit.fidelity import BEST_DB, SAMPLES, WORST_DB, Reference
 from edgekit.model import open_model
+from edgekit.quantization import fidelity
+from edgekit.quantization.fidelity import BEST_DB, SAMPLES, WORST_DB, Reference
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.session import Session

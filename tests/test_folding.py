@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgekit import folding, target, workshop
+from edgekit import target
 from edgekit.budget import Budget
 from edgekit.build import build
+from edgekit.building import workshop
+from edgekit.building.order import Order
+from edgekit.building.recipe import plan
 from edgekit.model import open_model
-from edgekit.order import Order
 from edgekit.passes import all_passes
-from edgekit.quantization import Calibrator, Precision, Quantization
-from edgekit.recipe import plan
+from edgekit.precision import Calibrator, Precision, Quantization
+from edgekit.quantization import folding
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 from tests.lab.models import VWW, onnx_model, shared

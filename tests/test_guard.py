@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.budget import Budget, override
-from edgekit.guard import SLOWER, Verdict, broken, choose, far_slower, hopeless, judge, nearest
-from edgekit.measure import Latency, Measured, Tally
+from edgekit.building.guard import SLOWER, Verdict, broken, choose, far_slower, hopeless, judge, nearest
+from edgekit.building.measure import Latency, Measured, Tally
 
 TIME = Latency(10.0, 12.0, 10.0, 10.0)
 FLOAT = Measured("onnx-float32", "onnx", "onnxruntime", "float32", 2**20, 100, 1.0, 0.9, 0.0, TIME)

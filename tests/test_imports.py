@@ -52,7 +52,7 @@ def test_transports_need_no_paramiko_until_there_is_a_device_behind_ssh() -> Non
 
 
 def test_reading_and_building_an_onnx_model_needs_no_framework_of_training() -> None:
-    code = "import edgekit.build, edgekit.bundle, edgekit.workshop; from edgekit.passes import all_passes; all_passes()"
+    code = "import edgekit.build, edgekit.bundle; from edgekit.passes import all_passes; all_passes()"
     assert loaded(code) & {"tensorflow", "keras", "tf_keras", "torch", "paramiko", "click", "sqlalchemy"} == set()
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.latency import Latency, latency_of
+from edgekit.building.latency import Latency, latency_of
 
 
 def test_of_one_call() -> None:

@@ -13,14 +13,14 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgekit import target as targets
-from edgekit.candidate import Candidate
+from edgekit.building.candidate import Candidate
+from edgekit.building.latency import Latency
+from edgekit.building.measure import TURN, Measured, Tally, evaluate, measured, retrace
+from edgekit.building.recipe import Recipe
 from edgekit.data.dataset import Sample
 from edgekit.errors import DataError, ModelError
-from edgekit.latency import Latency
-from edgekit.measure import TURN, Measured, Tally, evaluate, measured, retrace
 from edgekit.model import Format, open_model
-from edgekit.quantization import Calibrator, Precision, Quantization
-from edgekit.recipe import Recipe
+from edgekit.precision import Calibrator, Precision, Quantization
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.compare import Outputs
 from edgekit_runtime.interface import Interface

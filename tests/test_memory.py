@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import memory
+from edgekit.building import memory
 from edgekit.bundle import Contents
 from edgekit.errors import EngineError
 from edgekit.model import open_model

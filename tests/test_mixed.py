@@ -7,7 +7,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.mixed import Sensitivity, fewest, ranked
+from edgekit.quantization.mixed import Sensitivity, fewest, ranked
 
 LAYERS = "abcdefgh"
 layer_sets = st.frozensets(st.sampled_from(LAYERS), min_size=1)

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
+from edgekit.building.order import Order
 from edgekit.errors import ConfigError, ConversionError
 from edgekit.model import Format, Model, open_model
-from edgekit.order import Order
 from edgekit.passes import convert_keras, freeze
 from tests.lab.models import context, in_keras, outputs_of, samples, tensorflow
 

@@ -10,9 +10,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgekit import environments
+from edgekit.building.order import Order
 from edgekit.errors import ConversionError, EdgekitError
 from edgekit.model import Model, open_model
-from edgekit.order import Order
 from edgekit.passes import convert_onnx, freeze
 from edgekit.passes.child import Child
 from tests.lab.models import RESNET20, TEXTLINE, context, onnx_model, outputs_of, samples, shared, two_by_two

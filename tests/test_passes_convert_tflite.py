@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
+from edgekit.building.order import Order
 from edgekit.errors import ConversionError
 from edgekit.model import Model, open_model
-from edgekit.order import Order
 from edgekit.passes import convert_tflite
 from tests.lab.models import RESNET8, VWW, Task, context, outputs_of, samples, shared, tensorflow, tflite_model
 

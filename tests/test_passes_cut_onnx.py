@@ -10,15 +10,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgekit.building.order import Order
+from edgekit.building.step_cache import StepCache
 from edgekit.errors import ConversionError, UnsupportedFormat
 from edgekit.formats import onnx_file
 from edgekit.model import Model, Tail, open_model
-from edgekit.order import Order
-from edgekit.passes import Context, cut_onnx
-from edgekit.passes.tail_onnx import behind, constant, steps
-from edgekit.step_cache import StepCache
-from edgekit_runtime import operators
+from edgekit.passes import Context
+from edgekit.passes.cutting import cut_onnx
+from edgekit.passes.cutting.tail_onnx import behind, constant, steps
 from edgekit_runtime.manifest import EngineNeed
+from edgekit_runtime.postprocess import operators
 from edgekit_runtime.session import Session
 from tests.lab.detectors import OUTPUTS, SELECTED, detector, efficient, images, selected
 from tests.lab.models import context, dense, outputs_of

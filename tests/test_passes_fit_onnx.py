@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgekit.building.order import Order
 from edgekit.errors import ConversionError
 from edgekit.model import Model, open_model
-from edgekit.order import Order
 from edgekit.passes import Context, fit_onnx, proof
 from edgekit_runtime.tensors import TensorSpec
 from tests.lab.models import DIGITS, context, dense, digits_order, onnx_model, outputs_of, samples, tflite_model

@@ -19,10 +19,10 @@ from edgekit import compat
 from edgekit import target as targets
 from edgekit.budget import Budget
 from edgekit.build import build
+from edgekit.building.order import Order
 from edgekit.compat import fingerprint
 from edgekit.errors import ConversionError
 from edgekit.model import Model, open_model
-from edgekit.order import Order
 from edgekit.passes import fit_quantized
 from edgekit.passes.qdq_onnx import to_qdq
 from edgekit.passes.qoperator_onnx import to_qoperator

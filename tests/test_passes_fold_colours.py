@@ -12,16 +12,17 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from edgekit import folding, target
-from edgekit.candidate import Candidate
+from edgekit import target
+from edgekit.building.candidate import Candidate
+from edgekit.building.order import Order
+from edgekit.building.recipe import plan
+from edgekit.building.workshop import Workshop
 from edgekit.formats import tflite_file
 from edgekit.model import Model, open_model
-from edgekit.order import Order
 from edgekit.passes import all_passes, colours_tflite, fold_colours
 from edgekit.passes.fold_colours import PRECISIONS
-from edgekit.quantization import Calibrator, Precision, Quantization
-from edgekit.recipe import plan
-from edgekit.workshop import Workshop
+from edgekit.precision import Calibrator, Precision, Quantization
+from edgekit.quantization import folding
 from tests.lab.models import NORMAL, RESNET20, VWW, Task, context, onnx_model, outputs_of, shared
 
 RNG = np.random.default_rng(5)

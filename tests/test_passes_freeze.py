@@ -10,16 +10,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgekit.build import build
+from edgekit.building.order import Order
+from edgekit.building.recipe import plan
+from edgekit.building.workshop import Workshop
 from edgekit.errors import ConfigError, ConversionError, DataError
 from edgekit.formats import tflite_file
 from edgekit.model import Format, Model, open_model
-from edgekit.order import Order
 from edgekit.passes import Context, freeze, freeze_tflite
 from edgekit.passes.sizes import Shape, frozen, left_free
-from edgekit.quantization import Precision
-from edgekit.recipe import plan
+from edgekit.precision import Precision
 from edgekit.target import load
-from edgekit.workshop import Workshop
 from edgekit_runtime.tensors import TensorSpec
 from tests.lab.models import TEXTLINE, context, onnx_model, outputs_of, samples, shared, tflite_model
 

@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgekit import folding
+from edgekit.building.order import Order
 from edgekit.errors import ConversionError, DataError
 from edgekit.model import Model, open_model
-from edgekit.order import Order
 from edgekit.passes import clean_onnx, quantize_onnx
-from edgekit.quantization import Calibrator, Precision, Quantization
+from edgekit.precision import Calibrator, Precision, Quantization
+from edgekit.quantization import folding
 from edgekit_runtime.engines.ort import KEEP_FLOAT
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed

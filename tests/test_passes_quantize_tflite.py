@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from edgekit.building.order import Order
 from edgekit.errors import ConversionError, DataError
 from edgekit.model import Model, open_model
-from edgekit.order import Order
 from edgekit.passes import quantize_tflite
-from edgekit.quantization import Calibrator, Precision, Quantization
+from edgekit.precision import Calibrator, Precision, Quantization
 from tests.lab.models import RESNET8, VWW, Task, context, outputs_of, samples, shared, tflite_model
 
 

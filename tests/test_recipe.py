@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit import target as targets
+from edgekit.building.recipe import FLOAT, plan, way
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model
 from edgekit.passes import Context, Pass, all_passes, quantize_onnx, quantize_tflite
 from edgekit.passes.convert_keras import to_onnx, to_tflite
-from edgekit.quantization import Calibrator, Precision, Quantization
-from edgekit.recipe import FLOAT, plan, way
+from edgekit.precision import Calibrator, Precision, Quantization
 
 PI, JETSON = targets.load("pi"), targets.load("jetson")
 INT8, MIXED, WIDE = Precision.INT8, Precision.MIXED, Precision.INT16X8

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit import scales
+from edgekit.quantization import scales
 
 
 def detections(boxes: float, scores: float, axis: int) -> list[dict[str, np.ndarray]]:

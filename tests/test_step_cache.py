@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import step_cache, tools
+from edgekit import tools
+from edgekit.building import step_cache
+from edgekit.building.step_cache import StepCache
 from edgekit.model import Model, open_model
-from edgekit.step_cache import StepCache
 from tests.lab.models import dense
 
 Work = Callable[[str], Path]

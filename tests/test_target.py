@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from edgekit.errors import ConfigError
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 from edgekit.target import Target, load, names, needs
 
 if TYPE_CHECKING:

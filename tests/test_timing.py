@@ -11,8 +11,8 @@ import pytest
 
 from edgekit import target, timing
 from edgekit.build import build
+from edgekit.building.latency import latency_of
 from edgekit.errors import DeviceError, EngineError
-from edgekit.latency import latency_of
 from edgekit.model import open_model
 from edgekit.timing import DeviceClock
 from edgekit.transports import Completed

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.build.entries import Entry, engines_of
-from edgekit import anatomy_onnx, guard, unfused
+from edgekit import anatomy_onnx, unfused
 from edgekit.anatomy import FLOATS
 from edgekit.budget import Budget
+from edgekit.building import guard
+from edgekit.building.latency import UNTIMED, Latency, latency_of
+from edgekit.building.measure import Measured, Tally, evaluate
 from edgekit.data.dataset import Dataset
 from edgekit.errors import EdgekitError
-from edgekit.latency import UNTIMED, Latency, latency_of
-from edgekit.measure import Measured, Tally, evaluate
 from edgekit.target import Target
 from edgekit_runtime.compare import Outputs, same_answer
 from edgekit_runtime.session import Session

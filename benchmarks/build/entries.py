@@ -15,8 +15,10 @@ import onnx
 
 from benchmarks.build import making
 from benchmarks.build.tasks import Task
-from edgekit import environments, recipe
+from edgekit import environments
 from edgekit import target as targets
+from edgekit.building import recipe
+from edgekit.building.workshop import Workshop
 from edgekit.data.dataset import Dataset
 from edgekit.environments import Environment
 from edgekit.errors import EdgekitError
@@ -24,9 +26,8 @@ from edgekit.formats import onnx_file, tflite_file
 from edgekit.model import Format, Model, derived, open_model
 from edgekit.passes import all_passes
 from edgekit.passes.child import Child
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 from edgekit.target import Target
-from edgekit.workshop import Workshop
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.tensors import TensorSpec
 

@@ -22,7 +22,7 @@ from edgekit import build, passes, target
 from edgekit.budget import Budget
 from edgekit.model import Model, open_model
 from edgekit.passes import Context, Pass
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.order import Order
+from edgekit.building.order import Order
 from edgekit_runtime.preprocess import Preprocess
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"

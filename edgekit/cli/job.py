@@ -10,13 +10,13 @@ from typing import Any
 
 from edgekit import user_cache
 from edgekit.budget import override
+from edgekit.building.order import Order
 from edgekit.cli.places import BUNDLES
 from edgekit.errors import ConfigError
 from edgekit.model import Format
-from edgekit.order import Order
+from edgekit.precision import Calibrator, Precision
 from edgekit.project import Project
 from edgekit.project import load as load_project
-from edgekit.quantization import Calibrator, Precision
 from edgekit.target import Target
 from edgekit.target import load as load_target
 from edgekit_runtime.home import NAME

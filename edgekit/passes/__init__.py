@@ -13,12 +13,13 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from edgekit import calibration, folding, plugins
-from edgekit.bias import Means
-from edgekit.calibration import Range, Statistics
+from edgekit import plugins
 from edgekit.data.dataset import Dataset
 from edgekit.model import Format, Model
-from edgekit.quantization import Precision, Quantization
+from edgekit.precision import Precision, Quantization
+from edgekit.quantization import calibration, folding
+from edgekit.quantization.bias import Means
+from edgekit.quantization.calibration import Range, Statistics
 from edgekit.target import Target
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess

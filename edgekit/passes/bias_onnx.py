@@ -1,4 +1,4 @@
-"""Bias correction (``edgekit.bias``) of an ONNX model, before its weights are quantized."""
+"""Bias correction (``edgekit.quantization.bias``) of an ONNX model, before its weights are quantized."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from edgekit.bias import Array, Means, rounding, shift
+from edgekit.quantization.bias import Array, Means, rounding, shift
 
 SUFFIX = "_corrected"
 

@@ -1,4 +1,4 @@
-"""Bias correction (``edgekit.bias``) of a TFLite model, before its weights are quantized."""
+"""Bias correction (``edgekit.quantization.bias``) of a TFLite model, before its weights are quantized."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgekit.bias import Array, Means, rounding, shift
 from edgekit.formats import tflite_file
 from edgekit.passes.constants_tflite import Constants
+from edgekit.quantization.bias import Array, Means, rounding, shift
 
 SUFFIX = "_corrected"
 WEIGHTS, BIAS = 1, 2

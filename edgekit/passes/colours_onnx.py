@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, numpy_helper
 
-from edgekit import folding
-from edgekit.bias import Array
-from edgekit.folding import Rest
 from edgekit.formats import onnx_file
+from edgekit.quantization import folding
+from edgekit.quantization.bias import Array
+from edgekit.quantization.folding import Rest
 
 MOVING = ("Pad", "Transpose")
 CHANNELS = 1

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from edgekit import folding
-from edgekit.bias import Array
-from edgekit.folding import Rest
 from edgekit.formats import tflite_file
 from edgekit.passes.constants_tflite import Constants
+from edgekit.quantization import folding
+from edgekit.quantization.bias import Array
+from edgekit.quantization.folding import Rest
 
 WEIGHTS, BIAS = 1, 2
 SUFFIX = "_colours"

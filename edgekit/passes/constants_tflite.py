@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgekit.bias import Array
+from edgekit.quantization.bias import Array
 
 NUMPY = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}
 

@@ -21,8 +21,9 @@ from edgekit.environments import Environment
 from edgekit.errors import ConversionError, EngineError, UnsupportedFormat
 from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived, open_model
-from edgekit.passes import Context, Pass, cut_onnx
+from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
+from edgekit.passes.cutting import cut_onnx
 from edgekit.passes.layers import trace
 from edgekit.passes.proof import Probe, probes_of, prove
 from edgekit.passes.sizes import left_free

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
-from edgekit.passes import Context, Pass, cut_tflite
+from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
+from edgekit.passes.cutting import cut_tflite
 from edgekit.passes.layers import trace
 from edgekit.passes.proof import probes_of, prove
 from edgekit.passes.tensorflow_orders import check_installed, order_for

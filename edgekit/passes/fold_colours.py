@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edgekit import folding
-from edgekit.fidelity import Reference
-from edgekit.folding import Rest
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass, colours_onnx, colours_tflite
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
+from edgekit.quantization import folding
+from edgekit.quantization.fidelity import Reference
+from edgekit.quantization.folding import Rest
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.session import Session
 

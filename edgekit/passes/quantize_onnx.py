@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgekit.calibration import Range
 from edgekit.errors import ConversionError
 from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived
@@ -23,7 +22,8 @@ from edgekit.passes.clean_onnx import clean
 from edgekit.passes.onnx_errors import as_conversion_error
 from edgekit.passes.pixels_onnx import take_pixels, transposed
 from edgekit.passes.weights_onnx import store_as_int8
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
+from edgekit.quantization.calibration import Range
 from edgekit.target import OnnxForm
 
 NAME = "quantize-onnx"

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.calibration import Range
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass, bias_tflite
-from edgekit.quantization import Precision, Quantization
+from edgekit.precision import Precision, Quantization
+from edgekit.quantization.calibration import Range
 
 NAME = "quantize-tflite"
 MOVING = frozenset(

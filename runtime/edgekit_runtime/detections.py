@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit_runtime.errors import EngineError
-from edgekit_runtime.suppression import around, best, overlaps, ranked
+from edgekit_runtime.postprocess.suppression import around, best, overlaps, ranked
 
 if TYPE_CHECKING:
     from edgekit_runtime.agreement import Agreement

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from edgekit import target
 from edgekit.build import Outcome, build
+from edgekit.building.order import Order
 from edgekit.model import open_model
-from edgekit.order import Order
 from edgekit_runtime.preprocess import Preprocess
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 
 from edgekit import build, bundle, signing, target
+from edgekit.building.order import Order
 from edgekit.bundle import Contents
 from edgekit.model import open_model
-from edgekit.order import Order
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 from edgekit_runtime import golden
 from edgekit_runtime.bundle import Bundle, blob_path
 

@@ -20,14 +20,14 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit import activations, calibration
 from edgekit import target as targets
-from edgekit.calibration import Statistics
+from edgekit.building.order import Order
 from edgekit.data.dataset import open_source
 from edgekit.model import Model
-from edgekit.order import Order
 from edgekit.passes import Context
-from edgekit.quantization import Precision, Quantization
+from edgekit.precision import Precision, Quantization
+from edgekit.quantization import activations, calibration
+from edgekit.quantization.calibration import Statistics
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.preprocess import Preprocess

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from edgekit.passes import nms_reference
-from edgekit_runtime.suppression import non_max_suppression
-from edgekit_runtime.suppression_tflite import detection_postprocess
-from edgekit_runtime.suppression_trt import efficient_nms
+from edgekit.passes.cutting import nms_reference
+from edgekit_runtime.postprocess.suppression import non_max_suppression
+from edgekit_runtime.postprocess.suppression_tflite import detection_postprocess
+from edgekit_runtime.postprocess.suppression_trt import efficient_nms
 from tests.lab import detection_postprocess as lab
 
 Array = NDArray[Any]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.candidate import Candidate
+from edgekit.building.candidate import Candidate
+from edgekit.building.latency import UNTIMED, Latency
 from edgekit.data.dataset import Sample
 from edgekit.errors import DataError, ModelError
-from edgekit.latency import UNTIMED, Latency
 from edgekit_runtime.compare import Agreements, Outputs, max_abs_error, same_answer
 from edgekit_runtime.session import Session
 

@@ -17,10 +17,11 @@ from edgekit.compat import fingerprint_onnx
 from edgekit.errors import ConversionError, EngineError
 from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, Tail, derived, open_model
-from edgekit.passes import Context, Feeds, Pass, cut_proof, part_onnx, tail_onnx
+from edgekit.passes import Context, Feeds, Pass
+from edgekit.passes.cutting import cut_proof, part_onnx, tail_onnx
+from edgekit.passes.cutting.tail_onnx import Without
 from edgekit.passes.onnx_errors import as_conversion_error
 from edgekit.passes.proof import load
-from edgekit.passes.tail_onnx import Without
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.postprocess import Postprocess, Step
 

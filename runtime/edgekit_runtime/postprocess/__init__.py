@@ -79,7 +79,7 @@ class Step:
         """What it gives, by name. Raises: what numpy does."""
         import numpy as np
 
-        from edgekit_runtime.operators import OPERATORS
+        from edgekit_runtime.postprocess.operators import OPERATORS
 
         given = OPERATORS[self.op](*(values[name] if name else None for name in self.inputs), **self.attributes)
         several = given if isinstance(given, tuple) else (given,)
@@ -89,7 +89,7 @@ class Step:
 
     def check(self) -> None:
         """Raises: ValueError for an operator that there is not, or one of other inputs or attributes."""
-        from edgekit_runtime.operators import OPERATORS
+        from edgekit_runtime.postprocess.operators import OPERATORS
 
         if self.op not in OPERATORS:
             raise ValueError(f"no operator {self.op[:80]!r}")

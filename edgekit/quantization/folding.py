@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgekit.bias import Array, shift
-from edgekit.calibration import Range
+from edgekit.quantization.bias import Array, shift
+from edgekit.quantization.calibration import Range
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 

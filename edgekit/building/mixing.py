@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from edgekit import guard, measure, mixed
+from edgekit.building import guard, measure
+from edgekit.building.measure import Measured
+from edgekit.building.recipe import Recipe
+from edgekit.building.workshop import Workshop
 from edgekit.data.dataset import Dataset
 from edgekit.errors import ConversionError, EngineError
-from edgekit.fidelity import WORST_DB
-from edgekit.measure import Measured
-from edgekit.mixed import Sensitivity
 from edgekit.model import Model
-from edgekit.quantization import Calibrator, Precision, Quantization
-from edgekit.recipe import Recipe
-from edgekit.workshop import Workshop
+from edgekit.precision import Calibrator, Precision, Quantization
+from edgekit.quantization import mixed
+from edgekit.quantization.fidelity import WORST_DB
+from edgekit.quantization.mixed import Sensitivity
 from edgekit_runtime.compare import Outputs
 from edgekit_runtime.session import Session
 

@@ -8,22 +8,23 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from edgekit import explain, guard, measure, memory, pack, scales
+from edgekit.building import explain, guard, measure, memory, pack
+from edgekit.building.candidate import Candidate
+from edgekit.building.guard import Verdict
+from edgekit.building.latency import UNTIMED, Latency, latency_of
+from edgekit.building.measure import Measured, Tally
+from edgekit.building.mixing import Baseline, Mixing
+from edgekit.building.pack import Findings
+from edgekit.building.recipe import FLOAT, Recipe
+from edgekit.building.workshop import Workshop
 from edgekit.bundle import Contents
-from edgekit.candidate import Candidate
 from edgekit.data.dataset import Dataset
 from edgekit.data.scrutiny import Scrutiny, scrutinize
 from edgekit.errors import ConversionError, EdgekitError, EngineError
-from edgekit.guard import Verdict
-from edgekit.latency import UNTIMED, Latency, latency_of
-from edgekit.measure import Measured, Tally
-from edgekit.mixed import Sensitivity
-from edgekit.mixing import Baseline, Mixing
 from edgekit.model import Model
-from edgekit.pack import Findings
-from edgekit.quantization import Calibrator, Precision, Quantization
-from edgekit.recipe import FLOAT, Recipe
-from edgekit.workshop import Workshop
+from edgekit.precision import Calibrator, Precision, Quantization
+from edgekit.quantization import scales
+from edgekit.quantization.mixed import Sensitivity
 from edgekit_runtime.session import Session
 from edgekit_runtime.timing import in_turns
 

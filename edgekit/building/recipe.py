@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model
 from edgekit.passes import Pass
-from edgekit.quantization import Precision, Quantization
+from edgekit.precision import Precision, Quantization
 from edgekit.target import EngineChoice, Target
 
 FLOAT = Precision.FLOAT32

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.budget import Budget
-from edgekit.latency import Latency
-from edgekit.measure import Measured, Tally
-from edgekit.quantization import Precision
+from edgekit.building.latency import Latency
+from edgekit.building.measure import Measured, Tally
+from edgekit.precision import Precision
 
 FLOAT, MIXED = Precision.FLOAT32.value, Precision.MIXED.value
 SLOWER = 1.1

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.quantization import Calibrator
+from edgekit.precision import Calibrator
 
 Array = NDArray[Any]
 Range = tuple[float, float]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
-from edgekit_runtime import moving
-from edgekit_runtime.moving import axes_of, dtype_of, whole
-from edgekit_runtime.room import check_room
-from edgekit_runtime.suppression import non_max_suppression
-from edgekit_runtime.suppression_tflite import detection_postprocess
-from edgekit_runtime.suppression_trt import efficient_nms
+from edgekit_runtime.postprocess import moving
+from edgekit_runtime.postprocess.moving import axes_of, dtype_of, whole
+from edgekit_runtime.postprocess.room import check_room
+from edgekit_runtime.postprocess.suppression import non_max_suppression
+from edgekit_runtime.postprocess.suppression_tflite import detection_postprocess
+from edgekit_runtime.postprocess.suppression_trt import efficient_nms
 
 if TYPE_CHECKING:
-    from edgekit_runtime.moving import Sizes
+    from edgekit_runtime.postprocess.moving import Sizes
 
     Array = np.ndarray[Any, Any]
 

@@ -14,20 +14,22 @@ from typing import Any
 
 import msgspec
 
-from edgekit import activations, calibration, compat, folding
-from edgekit.calibration import Statistics
-from edgekit.candidate import Candidate
+from edgekit import compat
+from edgekit.building.candidate import Candidate
+from edgekit.building.order import Order
+from edgekit.building.recipe import Recipe
+from edgekit.building.step_cache import StepCache
 from edgekit.compat import fingerprint
 from edgekit.data.dataset import Dataset, Kept, open_source
 from edgekit.data.stability import Halves
 from edgekit.errors import ConfigError, ConversionError
-from edgekit.fidelity import Reference, settled
 from edgekit.model import Model
-from edgekit.order import Order
-from edgekit.passes import Context, Pass, cut_onnx, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
-from edgekit.quantization import Precision, Quantization
-from edgekit.recipe import Recipe
-from edgekit.step_cache import StepCache
+from edgekit.passes import Context, Pass, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
+from edgekit.passes.cutting import cut_onnx
+from edgekit.precision import Precision, Quantization
+from edgekit.quantization import activations, calibration, folding
+from edgekit.quantization.calibration import Statistics
+from edgekit.quantization.fidelity import Reference, settled
 from edgekit.target import Target, needs
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess

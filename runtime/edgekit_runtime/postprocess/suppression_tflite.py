@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgekit_runtime.room import MOST
-from edgekit_runtime.suppression import best, ranked
+from edgekit_runtime.postprocess.room import MOST
+from edgekit_runtime.postprocess.suppression import best, ranked
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]

@@ -13,7 +13,7 @@ from edgekit.config import dotted
 from edgekit.data.dataset import Dataset, open_dataset, open_source
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.model import Format
-from edgekit.quantization import Calibrator, Precision
+from edgekit.precision import Calibrator, Precision
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess

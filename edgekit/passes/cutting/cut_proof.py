@@ -15,7 +15,8 @@ from onnx.reference import ReferenceEvaluator
 
 from edgekit.errors import ConversionError, EngineError
 from edgekit.model import Model
-from edgekit.passes import Feeds, nms_reference
+from edgekit.passes import Feeds
+from edgekit.passes.cutting import nms_reference
 from edgekit.passes.proof import PROBES, check_output, load
 
 Whole = Callable[[Feeds, Feeds], Feeds]

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from edgekit import compat, tools
+from edgekit.building.candidate import Candidate
+from edgekit.building.guard import Verdict
+from edgekit.building.measure import Measured
+from edgekit.building.order import Order
 from edgekit.bundle import Contents
-from edgekit.candidate import Candidate
 from edgekit.compat import fingerprint
 from edgekit.data.dataset import Dataset, Sample
-from edgekit.guard import Verdict
-from edgekit.measure import Measured
 from edgekit.model import Model
-from edgekit.order import Order
-from edgekit.quantization import Precision
+from edgekit.precision import Precision
 from edgekit.target import needs
 from edgekit_runtime import golden
 from edgekit_runtime.compare import Agreements, judged

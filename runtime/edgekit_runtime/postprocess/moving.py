@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Tuple, Union
 
 import numpy as np
 
-from edgekit_runtime.room import check_room
+from edgekit_runtime.postprocess.room import check_room
 from edgekit_runtime.tensors import DTYPES
 
 if TYPE_CHECKING:

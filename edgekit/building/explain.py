@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit import calibration
-from edgekit.candidate import Candidate
-from edgekit.mixed import Sensitivity
+from edgekit.building.candidate import Candidate
+from edgekit.building.workshop import Workshop
 from edgekit.model import Model
-from edgekit.quantization import Precision
-from edgekit.workshop import Workshop
+from edgekit.precision import Precision
+from edgekit.quantization import calibration
+from edgekit.quantization.mixed import Sensitivity
 
 LEVELS = {Precision.INT16X8: 1 << 16}
 

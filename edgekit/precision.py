@@ -1,4 +1,4 @@
-"""Quantization: in which number formats a candidate computes, and how their ranges are set."""
+"""Precision: in which number formats a candidate computes, and how their ranges are set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Calibrator(Enum):
-    """How the range of an activation is taken from what calibration samples showed; see ``edgekit.calibration``."""
+    """How an activation's range is taken from what calibration samples showed; see ``quantization.calibration``."""
 
     MSE = "mse"
     PERCENTILE = "percentile"

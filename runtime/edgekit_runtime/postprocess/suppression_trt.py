@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgekit_runtime.room import MOST
-from edgekit_runtime.suppression import around, best, ranked, sorted_corners
+from edgekit_runtime.postprocess.room import MOST
+from edgekit_runtime.postprocess.suppression import around, best, ranked, sorted_corners
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, helper, numpy_helper
 
-from edgekit.passes.part_onnx import taken, with_inner
+from edgekit.passes.cutting.part_onnx import taken, with_inner
 from edgekit_runtime.postprocess import Constant, Step, Value
 
 PLUGINS = ("EfficientNMS_TRT",)

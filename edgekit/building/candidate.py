@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from edgekit.building.recipe import Recipe
 from edgekit.model import Model
-from edgekit.recipe import Recipe
 from edgekit.target import Target
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.interface import Interface

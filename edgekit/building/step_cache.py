@@ -94,7 +94,7 @@ def _digest(document: object) -> str:
 def _code() -> str:
     """A digest of edgekit's own source: what it makes may change with any line of it."""
     whole = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         whole.update(path.read_bytes())
     return whole.hexdigest()
 
