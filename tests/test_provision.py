@@ -257,7 +257,7 @@ class TestInterrupted:
 
     @needs_sshd
     def test_over_ssh(self, project: Path, pi: Simulated) -> None:
-        self.interrupted(project, "pi", pi.home, (0.4, 1.6))
+        self.interrupted(project, "pi", pi.home, (0.8,))
 
     @pytest.mark.slow
     @needs_sshd

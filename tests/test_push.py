@@ -263,6 +263,7 @@ class TestFullDisk:
             push(big.root, served.device, link)
         self.the_old_one_serves(served, link)
 
+    @pytest.mark.slow
     def test_a_disk_that_fills_while_it_is_pushed(
         self, project: Path, served: Served, link: Transport, small_disk: Path
     ) -> None:

@@ -65,6 +65,7 @@ def test_resnet20_onnx_for_a_pi_has_uint8_activations_and_int8_weights_per_chann
     assert (model.ir_version, model.opset_import[0].version) == (8, 17)
 
 
+@pytest.mark.slow
 def test_resnet20_onnx_for_a_jetson_is_symmetric_int8_throughout(tmp_path: Path) -> None:
     outcome = made(tmp_path, "resnet20_cifar10/resnet20_cifar10.onnx", "jetson", raw=True)
     check(outcome, 0.824)
@@ -89,7 +90,7 @@ def test_resnet8_tflite_for_a_pi_keeps_the_names_and_the_float_ends_of_its_sourc
 @pytest.mark.parametrize(
     ("file", "kind"),
     [
-        ("resnet8_cifar10.keras", "pi"),
+        pytest.param("resnet8_cifar10.keras", "pi", marks=pytest.mark.slow),
         pytest.param("resnet8_cifar10.keras", "jetson", marks=pytest.mark.slow),
         pytest.param("resnet8_cifar10.h5", "pi", marks=pytest.mark.slow),
         pytest.param("resnet8_cifar10.h5", "jetson", marks=pytest.mark.slow),

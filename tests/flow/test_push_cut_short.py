@@ -110,7 +110,15 @@ class TestControlC:
         else:  # it was quicker
             assert lab.live() == bundle.digest
 
-    @pytest.mark.parametrize("word", ["sending image", "sending manifest", "sending model", "proving"])
+    @pytest.mark.parametrize(
+        "word",
+        [
+            pytest.param("sending image", marks=pytest.mark.slow),
+            pytest.param("sending manifest", marks=pytest.mark.slow),
+            "sending model",
+            "proving",
+        ],
+    )
     def test_the_old_release_or_the_new_one(self, lab: Lab, word: str) -> None:
         for delay_s in (0.0, 0.08, 0.2):
             self.interrupted(lab, word, delay_s)
