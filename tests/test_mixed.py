@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable
 from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.quantization.mixed import Sensitivity, fewest, ranked
+from edgekit.quantization.mixed import ALONE, Sensitivity, fewest, ranked
 
 LAYERS = "abcdefgh"
 layer_sets = st.frozensets(st.sampled_from(LAYERS), min_size=1)
@@ -78,8 +79,14 @@ def test_few_questions_are_asked(count: int, needed: int) -> None:
     asked = Asked(lambda kept: frozenset(ranking[:needed]) <= kept and needed <= count)
     found = fewest(ranking, asked)
     assert len(found or ()) == (needed if needed <= count else 0)
-    assert len(asked.questions) <= 2 * math.ceil(math.log2(count + 1)) + 1 + len(found or ())
+    assert len(asked.questions) <= 2 * math.ceil(math.log2(count + 1)) + 1 + len(found or ()) + min(needed, ALONE)
     assert len(set(asked.questions)) == len(asked.questions)
+
+
+@pytest.mark.parametrize("enough", "bcdefgh")
+def test_one_layer_is_found_where_it_is_enough_though_others_rank_before_it(enough: str) -> None:
+    """And whatever else is kept beside it spoils it, as chance may have it."""
+    assert fewest(LAYERS, lambda kept: kept in (frozenset(enough), frozenset(LAYERS))) == frozenset(enough)
 
 
 def test_where_nothing_is_enough_it_is_known_soon() -> None:

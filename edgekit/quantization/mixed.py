@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+
+ALONE = 8
+"""So many of the first layers are tried by themselves."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,16 @@ def ranked(layers: Sequence[str], sqnr_db: Callable[[frozenset[str]], float]) ->
 def fewest(ranking: Sequence[str], holds: Callable[[frozenset[str]], bool]) -> frozenset[str] | None:
     """The layers to keep in float: the first of the ranking, as few as hold; None when not even all of them do.
 
-    ``holds`` is asked O(log n) times, and once more for each layer that is kept.
+    Where the first one does not, one of the next ones may by itself: the ranking is of noise, and what holds is often a
+    matter of a few answers. ``holds`` is asked O(log n) times, and at most twice for each layer that is kept.
     """
+    holds = cache(holds)
     count = _least(len(ranking), lambda count: holds(frozenset(ranking[:count])))
     if count is None:
         return None
+    for layer in ranking[1 : min(count, ALONE)]:
+        if holds(frozenset({layer})):
+            return frozenset({layer})
     kept = frozenset(ranking[:count])
     for layer in reversed(ranking[: count - 1]):
         if holds(kept - {layer}):
