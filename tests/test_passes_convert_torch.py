@@ -16,7 +16,7 @@ from edgekit.building.order import Order
 from edgekit.errors import ConversionError, DataError, ExtraNotInstalled
 from edgekit.model import Format, Model, open_model
 from edgekit.passes import convert_torch, freeze
-from edgekit.passes.tensorflow_orders import layers_by
+from edgekit.passes.references import layers_by
 from edgekit.precision import Precision
 from edgekit_runtime.preprocess import Preprocess
 from tests.lab.models import CIFAR, RESNET20_PT2, context, outputs_of, samples, shared, torch

@@ -12,9 +12,10 @@ from typing import Any
 from edgekit.model import Format, Model, derived
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
-from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.proof import PROBES
+from edgekit.passes.references import prove_by
 from edgekit.passes.sizes import frozen, named_where_free
-from edgekit.passes.tensorflow_orders import check_installed, layers_by, order_for
+from edgekit.passes.tensorflow_orders import check_installed, order_for
 from edgekit_runtime.tensors import TensorSpec
 
 
@@ -37,7 +38,7 @@ def _convert(model: Model, context: Context, form: Format) -> Model:
     frozen(names.inputs, context.shapes)
     converted = derived(model, Path(order["result"]), f"keras-to-{form.value}", names_of=names)
     with named_where_free(converted, context):
-        prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
+        prove_by(child, order, converted)
     return converted
 
 

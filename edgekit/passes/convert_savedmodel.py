@@ -15,9 +15,10 @@ from edgekit.formats import savedmodel_file
 from edgekit.model import Format, Model, derived, open_model
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
-from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.proof import PROBES
+from edgekit.passes.references import prove_by
 from edgekit.passes.sizes import named_where_free, sized
-from edgekit.passes.tensorflow_orders import check_installed, layers_by, order_for
+from edgekit.passes.tensorflow_orders import check_installed, order_for
 
 
 def run_tflite(model: Model, context: Context) -> Model:
@@ -40,7 +41,7 @@ def _convert(model: Model, context: Context, form: Format) -> Model:
     converted = derived(model, result, f"savedmodel-to-{form.value}")
     converted = sized(converted, open_model(result)) if shapes else converted
     with named_where_free(converted, context):
-        prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
+        prove_by(child, order, converted)
     return converted
 
 

@@ -18,9 +18,9 @@ from edgekit.errors import DataError, ExtraNotInstalled
 from edgekit.model import Format, Model, derived, open_model
 from edgekit.passes import Context, Pass
 from edgekit.passes.child import TIMEOUT_S, Child
-from edgekit.passes.proof import PROBES, prove, read_probes
+from edgekit.passes.proof import PROBES
+from edgekit.passes.references import prove_by
 from edgekit.passes.sizes import left_free, sized
-from edgekit.passes.tensorflow_orders import layers_by
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.tensors import fits
 
@@ -66,7 +66,7 @@ def _convert(model: Model, context: Context, form: Format, batches: tuple[int, .
     child.answer(order)
     result = Path(order["result"])
     converted = derived(model, result, f"torch-to-{form.value}", names_of=sized(model, open_model(result)))
-    prove(converted, read_probes(Path(order["probe"])), lambda index: layers_by(child, order, index))
+    prove_by(child, order, converted)
     return converted
 
 

@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgekit.passes.tensorflow_child import write_layers, write_onnx, write_probes
+from edgekit.passes.references import write_layers, write_probes
+from edgekit.passes.write_onnx import write_onnx
 
 FREE = 64
 """What the probes have where a size is free: enough for most windows and strides."""

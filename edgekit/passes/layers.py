@@ -54,7 +54,7 @@ def trace(model: Model, inputs: Sequence[Array]) -> list[Layer]:
 
 
 def read_layers(path: Path) -> list[Layer]:
-    """What ``tensorflow_child.write_layers`` wrote."""
+    """What ``references.write_layers`` wrote."""
     with np.load(path, allow_pickle=False) as file:
         rows = zip(file["names"], file["inputs"], strict=True)
         return [Layer(str(name), tuple(str(fed).split("\n")), file[f"value.{i}"]) for i, (name, fed) in enumerate(rows)]

@@ -54,7 +54,7 @@ def _probe(source: Model, feed: Feeds, given: Feeds) -> Probe:
 
 
 def read_probes(path: Path) -> list[Probe]:
-    """What ``tensorflow_child.write_probes`` wrote."""
+    """What ``references.write_probes`` wrote."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     count = sum(name.startswith("in.") and name.endswith(".0") for name in arrays)

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgekit.passes.tensorflow_child import write_layers, write_onnx, write_probes
+from edgekit.passes.references import write_layers, write_probes
+from edgekit.passes.write_onnx import write_onnx
 
 TAGS = ["serve"]
 

@@ -1,16 +1,13 @@
-"""What child processes that use TensorFlow are told, and asked when a conversion is off."""
+"""What child processes that use TensorFlow are told."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ExtraNotInstalled
 from edgekit.model import Format, Model
 from edgekit.passes import Context
-from edgekit.passes.child import Child
-from edgekit.passes.layers import Layer, read_layers
 
 
 def check_installed(model: Model, what: str, form: Format) -> None:
@@ -32,10 +29,3 @@ def order_for(model: Model, context: Context, form: Format) -> dict[str, Any]:
         "opset": onnx.opset,
         "ir_version": onnx.ir_version,
     }
-
-
-def layers_by(child: Child, order: dict[str, Any], index: int) -> list[Layer]:
-    """What the layers of the source give for the probe of a number, from the child that can load it."""
-    path = Path(f"{order['result']}.layers.npz")
-    child.answer({**order, "layers": index, "probe": str(path)})
-    return read_layers(path)

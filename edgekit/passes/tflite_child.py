@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.passes.tensorflow_child import write_onnx
+from edgekit.passes.write_onnx import write_onnx
 
 
 def convert(order: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import numpy as np
 from edgekit.errors import ConversionError
 from edgekit.formats import torch_file
 from edgekit.passes.opset_onnx import at_opset
-from edgekit.passes.tensorflow_child import write_layers, write_onnx, write_probes
+from edgekit.passes.references import write_layers, write_probes
+from edgekit.passes.write_onnx import write_onnx
 
 FREE = 64
 """What the probes have where a size is free and the program does not say what it was exported with."""

@@ -1,32 +1,9 @@
-"""What the children that use TensorFlow share: references for the proof, and writing ONNX."""
+"""What the children that use TensorFlow or PyTorch share: writing ONNX."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-Run = Callable[[Sequence[Any]], Sequence[Any]]
-
-
-def write_probes(path: str, inputs: Sequence[Sequence[Any]], run: Run) -> None:
-    """An .npz of inputs with what the source gives for them, as ``proof.read_probes`` takes it."""
-    import numpy as np
-
-    arrays: dict[str, Any] = {}
-    for index, given in enumerate(inputs):
-        arrays.update({f"in.{index}.{i}": array for i, array in enumerate(given)})
-        arrays.update({f"out.{index}.{o}": np.asarray(array) for o, array in enumerate(run(given))})
-    np.savez(path, **arrays)
-
-
-def write_layers(path: str, values: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]) -> None:
-    """An .npz of what the layers of the source give, in their order, as ``layers.read_layers`` takes it."""
-    import numpy as np
-
-    arrays = {f"value.{i}": np.asarray(value) for i, value in enumerate(values.values())}
-    arrays["names"] = np.array(list(values))
-    arrays["inputs"] = np.array(["\n".join(inputs[name]) for name in values])
-    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def write_onnx(document: Any, order: Mapping[str, Any]) -> None:
