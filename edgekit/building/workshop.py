@@ -14,15 +14,13 @@ from typing import Any
 
 import msgspec
 
-from edgekit import compat
 from edgekit.building.candidate import Candidate
+from edgekit.building.checks import check_loads, check_preprocess
 from edgekit.building.order import Order
 from edgekit.building.recipe import Recipe
 from edgekit.building.step_cache import StepCache
-from edgekit.compat import fingerprint
 from edgekit.data.dataset import Dataset, Kept, open_source
 from edgekit.data.stability import Halves
-from edgekit.errors import ConfigError, ConversionError
 from edgekit.model import Model
 from edgekit.passes import Context, Pass, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
 from edgekit.passes.cutting import cut_onnx
@@ -32,9 +30,7 @@ from edgekit.quantization.calibration import Statistics
 from edgekit.quantization.fidelity import Reference, settled
 from edgekit.target import Target, needs
 from edgekit_runtime.interface import Interface
-from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.session import Session
-from edgekit_runtime.tensors import TensorSpec
 
 
 class Workshop:
@@ -91,7 +87,7 @@ class Workshop:
         quantizers = [step for step in recipe.passes if step.precisions]
         for step in (*quantizers, fit_quantized.fit_quantized):
             model = self._run(step, model, quantization)
-        _check_preprocess(model, self.order.preprocess)
+        check_preprocess(model, self.order.preprocess)
         return self._candidate(recipe, model)
 
     def prepared(self, source: Model, recipe: Recipe) -> Model:
@@ -106,12 +102,12 @@ class Workshop:
             freeze.freeze,
             *fold_colours.before(recipe.precision),
         ):
-            _check_preprocess(model, self.order.preprocess)
+            check_preprocess(model, self.order.preprocess)
             way = (*way, step.name)
             if way not in self._made:
                 self._made[way] = self._run(step, model, Quantization(Precision.FLOAT32))
             model = self._made[way]
-        _check_preprocess(model, self.order.preprocess)
+        check_preprocess(model, self.order.preprocess)
         return model
 
     @contextmanager
@@ -179,7 +175,7 @@ class Workshop:
         return [found.line] if found and found.line else []
 
     def _candidate(self, recipe: Recipe, model: Model) -> Candidate:
-        _check_loads(model, recipe, self.target)
+        check_loads(model, recipe, self.target)
         declared = folding.steps(self.order.preprocess, model.lineage)
         left = folding.left(declared, model.inputs)
         candidate = Candidate(recipe, model, self.target, left, self.order.agreement)
@@ -203,7 +199,7 @@ class Workshop:
             "step": step.name,
             "model": [model.digest, *(spec.as_dict() for spec in (*model.inputs, *model.outputs)), *model.lineage],
             "tail": model.tail and model.tail.as_dict(),
-            "onnx": msgspec.structs.asdict(self.target.onnx),
+            "target": msgspec.to_builtins([self.target.onnx, self.target.engines]),
             "calibration": self._source("calibration").digest,
             "preprocess": {name: each.as_dict() for name, each in self.order.preprocess.items()},
             "precision": quantization.precision.value,
@@ -227,31 +223,3 @@ class Workshop:
             self._tell,
             order.shapes,
         )
-
-
-def _check_loads(model: Model, recipe: Recipe, target: Target) -> None:
-    """Raises: ConversionError when no release of any engine that the target has for it is known to load the model."""
-    found = fingerprint.read(model.path)
-    verdicts = [compat.within(found, each.name, each.version) for each in recipe.engines]
-    if verdicts and all(verdict.answer == "refused" for verdict in verdicts):
-        raise ConversionError(
-            f"{model.path.name}: no engine of {target.name} loads it: {verdicts[0].reason}", verdicts[0].fix
-        )
-
-
-def _check_preprocess(model: Model, preprocess: dict[str, Preprocess]) -> None:
-    """Raises: ConfigError for a table that fits no input; a model that was not converted yet has no specs."""
-    known = {spec.name: spec for spec in model.inputs}
-    for name, step in preprocess.items() if known else ():
-        if name not in known:
-            raise ConfigError(f"edgekit.toml: preprocess.{name}: no such input", f"the model takes {', '.join(known)}")
-        _check_step(f"edgekit.toml: preprocess.{name}", step, known[name])
-
-
-def _check_step(where: str, step: Preprocess, spec: TensorSpec) -> None:
-    if len(spec.shape) != 4 and (step.resize or step.crop or step.layout == "NCHW" or step.color == "bgr"):
-        raise ConfigError(f"{where}: is for images, the model takes {spec}", "leave out what images need")
-    colors = spec.shape[1 if step.layout == "NCHW" else -1] if len(spec.shape) > 1 else 1
-    for key, values in (("mean", step.mean), ("std", step.std)):
-        if colors and len(values) not in (1, colors):
-            raise ConfigError(f"{where}.{key}: {len(values)} numbers for {colors} colours", "write one, or one each")
