@@ -357,7 +357,9 @@ class TestChoice:
         np.savez(tmp_path / "e.npz", image=np.random.default_rng(1).random((32, 16, 16, 3), np.float32))
         outcome = built(tmp_path / "m.keras", Order("app", "", data, "e.npz", tmp_path, 1, Budget(None, None)))
         assert [each.name for each in outcome.measured[:2]] == ["onnx-float32", "onnx-int8"]
-        assert outcome.verdict.reasons[0].startswith("tflite-float32: litert")
+        assert re.match(
+            r"tflite-float32: m\.tflite: input image: .* leaves axes 1, 2 free, ", outcome.verdict.reasons[0]
+        )
         assert not any(reason.startswith("tflite-int8") for reason in outcome.verdict.reasons)
         serves(outcome)
 
@@ -372,7 +374,7 @@ class TestMixed:
         measured = {each.name: each for each in outcome.measured}
         assert measured["onnx-int8"].agreement < 0.2
         mixed = measured["onnx-mixed"]
-        assert (mixed.chosen, mixed.float_layers, mixed.calibrator) == (True, UNEVEN, measured["onnx-int8"].calibrator)
+        assert (mixed.chosen, mixed.float_layers) == (True, UNEVEN)
         assert mixed.agreement > 0.97
         assert mixed.size_bytes < measured["onnx-float32"].size_bytes
         (blame,) = [line for line in outcome.verdict.notes if line.startswith("onnx-mixed: most noise in the ")]

@@ -22,7 +22,7 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.scrutiny import Scrutiny, scrutinize
 from edgekit.errors import ConversionError, EdgekitError, EngineError
 from edgekit.model import Model
-from edgekit.precision import Calibrator, Precision, Quantization
+from edgekit.precision import Calibrator, Precision
 from edgekit.quantization import scales
 from edgekit.quantization.mixed import Sensitivity
 from edgekit_runtime.session import Session
@@ -179,17 +179,15 @@ class Lineup:
     def _make(self, recipe: Recipe) -> Candidate:
         if recipe.precision is not Precision.MIXED:
             return self._workshop.make(self._source, recipe)
-        calibrator = self._calibrator(recipe)
         float_one = self.baseline
         told = measure.measured(float_one.candidate, float_one.session, float_one.tally or Tally(), float_one.latency)
         baseline = Baseline(told, float_one.session, self.samples())
-        mixing = Mixing(self._workshop, self._source, recipe, calibrator, baseline, self._tell)
-        kept, self.sensitivities[recipe.name] = mixing.found()
-        quantization = Quantization(Precision.MIXED, calibrator, kept)
+        mixing = Mixing(self._workshop, self._source, recipe, baseline, self._tell)
+        quantization, self.sensitivities[recipe.name] = mixing.found(self._tried(recipe))
         return self._workshop.variant(self._source, recipe, quantization)
 
-    def _calibrator(self, recipe: Recipe) -> Calibrator:
-        """The one that served int8 of the same format best."""
-        whole = [entry.candidate.recipe for entry in self.entries]
-        same = [each for each in whole if each.precision is Precision.INT8 and each.format is recipe.format]
-        return same[0].quantization.calibrator if same else Calibrator.MINMAX
+    def _tried(self, recipe: Recipe) -> Calibrator | None:
+        """The calibrator that served int8 of the same format."""
+        known = [entry.candidate.recipe for entry in self.entries]
+        same = [each for each in known if each.precision is Precision.INT8 and each.format is recipe.format]
+        return same[0].quantization.calibrator if same else None

@@ -56,24 +56,34 @@ class Mixing:
     workshop: Workshop
     source: Model
     recipe: Recipe
-    calibrator: Calibrator
     baseline: Baseline
     tell: Callable[[str], None]
 
-    def found(self) -> tuple[frozenset[str], tuple[Sensitivity, ...]]:
-        """The layers for float and the ranking, remembered from an earlier build with the same inputs and budget.
+    def found(self, tried: Calibrator | None) -> tuple[Quantization, tuple[Sensitivity, ...]]:
+        """What holds the budget, and the ranking of layers; remembered from an earlier build with the same inputs.
 
-        Raises: ConversionError when no choice of layers holds the budget.
+        No layer is in float where int8 holds it by another calibrator than the one that was ``tried``.
+        Raises: ConversionError when no choice of layers does.
         """
         agreement = {name: how.as_dict() for name, how in self.workshop.order.agreement.items()}
-        judged = {"budget": self._budget(), "agreement": agreement}
-        parts = {"calibrator": self.calibrator.value, "recipe": self.recipe.name, **judged}
-        told = self.workshop.remembered(self.source, self.recipe, parts, self._search)
-        return frozenset(told["kept"]), tuple(Sensitivity(layer, sqnr_db) for layer, sqnr_db in told["ranking"])
+        judged = {"budget": self._budget(), "agreement": agreement, "tried": tried and tried.value}
+        asked = {"calibrators": [each.value for each in self.workshop.order.calibrators]}
+        parts = {**asked, "recipe": self.recipe.name, **judged}
+        told = self.workshop.remembered(self.source, self.recipe, parts, partial(self._search, tried))
+        quantization = Quantization(Precision.MIXED, Calibrator(told["calibrator"]), frozenset(told["kept"]))
+        return quantization, tuple(Sensitivity(layer, sqnr_db) for layer, sqnr_db in told["ranking"])
 
-    def _search(self) -> dict[str, Any]:
-        kept = self.layers_for_float()
-        return {"kept": sorted(kept), "ranking": [[each.layer, each.sqnr_db] for each in self.ranking]}
+    def _search(self, tried: Calibrator | None) -> dict[str, Any]:
+        for each in self._calibrators:
+            if tried and each is not tried and self._holds(Quantization(Precision.MIXED, each)):
+                return {"calibrator": each.value, "kept": [], "ranking": []}
+        found = self.layers_for_float()
+        ranking = [[each.layer, each.sqnr_db] for each in self.ranking]
+        return {"calibrator": found.calibrator.value, "kept": sorted(found.float_layers), "ranking": ranking}
+
+    @cached_property
+    def _calibrators(self) -> list[Calibrator]:
+        return self.workshop.calibrators(self.source, self.recipe)
 
     def _budget(self) -> dict[str, float]:
         """The lines that mixes are judged by: time and memory are measured of the one that is found."""
@@ -87,13 +97,14 @@ class Mixing:
         self.tell(f"{self.workshop.target.name}: quantizing each of {len(layers)} layers alone")
         return mixed.ranked(layers, self._sqnr_db)
 
-    def layers_for_float(self) -> frozenset[str]:
-        """The fewest that hold the budget. Raises: ConversionError when no choice does."""
-        kept = mixed.fewest([each.layer for each in self.ranking], self._holds)
+    def layers_for_float(self) -> Quantization:
+        """With the fewest of them that hold the budget. Raises: ConversionError when no choice does."""
+        layers = [each.layer for each in self.ranking]
+        kept = mixed.fewest(layers, lambda some: self._holds(self._quantization(some)))
         if kept is None:
-            told = f"no choice among its {len(self.ranking)} layers holds the budget"
+            told = f"no choice among its {len(layers)} layers holds the budget"
             raise ConversionError(told, "loosen the budget")
-        return kept
+        return self._quantization(kept)
 
     def _sqnr_db(self, kept: frozenset[str]) -> float:
         reference = self.workshop.reference(self.source, self.recipe).first(RANKED_BY)
@@ -103,14 +114,15 @@ class Mixing:
         except (ConversionError, EngineError):
             return WORST_DB
 
-    def _holds(self, kept: frozenset[str]) -> bool:
+    def _holds(self, quantization: Quantization) -> bool:
         """Whether the evaluation data say so; latency apart, which float layers do not better."""
-        self.tell(f"{self.workshop.target.name}: {self.recipe.name} with {len(kept)} layers in float")
+        how = f"{quantization.calibrator.value} and {len(quantization.float_layers)} layers in float"
+        self.tell(f"{self.workshop.target.name}: {self.recipe.name} with {how}")
         budget, baseline = self.workshop.order.budget, self.baseline.measured
         hopeless = partial(guard.hopeless, baseline=baseline, budget=budget)
         try:
             with (
-                self.workshop.trial(self.source, self.recipe, self._quantization(kept)) as candidate,
+                self.workshop.trial(self.source, self.recipe, quantization) as candidate,
                 self.workshop.session(candidate) as session,
             ):
                 tally = measure.retrace(session, self.baseline.samples, self.baseline.outputs(), hopeless)
@@ -120,4 +132,4 @@ class Mixing:
         return tally.samples == baseline.samples and not guard.judge(found, baseline, budget, comparable_host=False)
 
     def _quantization(self, kept: frozenset[str]) -> Quantization:
-        return Quantization(Precision.MIXED, self.calibrator, kept)
+        return Quantization(Precision.MIXED, self._calibrators[0], kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from edgekit.data.stability import Halves
 from edgekit.model import Model
 from edgekit.passes import Context, Pass, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
 from edgekit.passes.cutting import cut_onnx
-from edgekit.precision import Precision, Quantization
+from edgekit.precision import Calibrator, Precision, Quantization
 from edgekit.quantization import activations, calibration, folding
 from edgekit.quantization.calibration import Statistics
 from edgekit.quantization.fidelity import Reference, settled
@@ -64,21 +64,33 @@ class Workshop:
         """
         if not recipe.precision.calibrated or not recipe.passes:
             return self.variant(source, recipe, recipe.quantization)
-        asked = [each for each in self.order.calibrators if each in recipe.precision.calibrators]
-        several = asked or recipe.precision.calibrators
-        variants = (self.variant(source, recipe, Quantization(recipe.precision, each)) for each in several)
-        return next(variants) if len(several) == 1 else self._best(variants, self.reference(source, recipe))
-
-    def _best(self, variants: Iterator[Candidate], reference: Reference) -> Candidate:
-        """The one that is nearest to the float model, of as many as it takes to find one that is near enough."""
+        several = self._calibrators(recipe)
+        if len(several) == 1:
+            return self.variant(source, recipe, Quantization(recipe.precision, several[0]))
         losses, tried = list[float](), list[Candidate]()
-        for candidate in variants:
-            with self.session(candidate.without_tail) as session:
-                losses.append(reference.loss(session))
+        for loss, candidate in self._losses(source, recipe):
+            losses.append(loss)
             tried.append(candidate)
             if settled(losses):
                 break
         return tried[losses.index(min(losses))]
+
+    def calibrators(self, source: Model, recipe: Recipe) -> list[Calibrator]:
+        """All that may set its ranges, the one that serves it best first. Raises: as ``make``."""
+        found = sorted(self._losses(source, recipe), key=lambda each: each[0])
+        return [candidate.recipe.quantization.calibrator for _, candidate in found]
+
+    def _calibrators(self, recipe: Recipe) -> Sequence[Calibrator]:
+        asked = [each for each in self.order.calibrators if each in recipe.precision.calibrators]
+        return asked or recipe.precision.calibrators
+
+    def _losses(self, source: Model, recipe: Recipe) -> Iterator[tuple[float, Candidate]]:
+        """How far from the float model the candidate is by one calibrator after the other."""
+        reference = self.reference(source, recipe)
+        for each in self._calibrators(recipe):
+            candidate = self.variant(source, recipe, Quantization(recipe.precision, each))
+            with self.session(candidate.without_tail) as session:
+                yield reference.loss(session), candidate
 
     def variant(self, source: Model, recipe: Recipe, quantization: Quantization) -> Candidate:
         """The candidate with this quantization. Raises: as ``make``."""
