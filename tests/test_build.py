@@ -166,6 +166,10 @@ class TestPretrained:
         assert [spec.dtype for spec in (*interface.inputs, *interface.outputs)] == ["int8", "int8"]
         serves(outcome)
 
+    def test_so_it_does_where_latency_counts(self, tmp_path: Path) -> None:
+        outcome = built(shared(RESNET8_INT8.model), RESNET8_INT8.order(tmp_path), HERE)
+        assert [each.chosen for each in outcome.measured] == [True]
+
     @pytest.mark.slow
     def test_uint8_images_and_labels_that_count_from_a_background_class(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -141,7 +141,7 @@ class Lineup:
             return
         floats = {e.candidate.recipe.format: e.latency for e in self.entries if e.candidate.recipe.precision is FLOAT}
         for entry in [each for each in self.entries if each.tally is None]:
-            of_float = floats[entry.candidate.recipe.format]
+            of_float = floats.get(entry.candidate.recipe.format, self.baseline.latency)
             if guard.far_slower(entry.latency, of_float):
                 times = f"{guard.ratio(entry.latency, of_float):.1f} times as slow as float"
                 self._leave_out(entry, EngineError(f"{times}{self._workshop.where}, not evaluated"))
