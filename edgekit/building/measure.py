@@ -21,8 +21,8 @@ from edgekit.errors import DataError, ModelError
 from edgekit_runtime.compare import Agreements, Outputs, max_abs_error, same_answer
 from edgekit_runtime.session import Session
 
-TURN = 32
-"""Samples that all sessions see before the next ones are read."""
+TURN = 8
+"""Samples that all sessions see before the next ones are read; Ctrl-C waits for no more."""
 
 
 @dataclass(frozen=True)
