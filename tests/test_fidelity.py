@@ -13,7 +13,7 @@ from edgekit.data.dataset import Sample
 from edgekit.errors import EngineError
 from edgekit.model import open_model
 from edgekit.quantization import fidelity
-from edgekit.quantization.fidelity import BEST_DB, SAMPLES, WORST_DB, Reference
+from edgekit.quantization.fidelity import BEST_DB, SAMPLES, WORST_DB, Reference, settled
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.session import Session
@@ -174,3 +174,21 @@ class TestLoss:
         assert loss(logits, lambda x: {"y": x * np.float32(bad)}) == math.inf
         assert loss(logits, fail) == math.inf
         assert loss(logits, lambda x: {"y": x[:, :4]}) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("losses", "done"),
+    [
+        ([0.004], True),
+        ([0.02], False),
+        ([0.02, 0.004], True),
+        ([0.5, 0.499], True),
+        ([0.5, 0.4], False),
+        ([0.5, 0.4, 0.399], False),
+        ([math.inf], False),
+        ([math.inf, 0.5], False),
+        ([math.inf, math.inf], False),
+    ],
+)
+def test_no_other_ranges_are_tried_after_good_ones_or_where_they_do_not_matter(losses: list[float], done: bool) -> None:
+    assert settled(losses) == done

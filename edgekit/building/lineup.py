@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -153,8 +154,9 @@ class Lineup:
     def _evaluate(self, new: Sequence[Entry]) -> None:
         self._tell(f"{self._workshop.target.name}: evaluating")
         entries = [self.baseline, *(entry for entry in new if entry is not self.baseline)]
+        threads = max(1, (os.cpu_count() or 1) // len(entries))
         with ExitStack() as stack:
-            sessions = [stack.enter_context(self._workshop.session(entry.candidate, threads=1)) for entry in entries]
+            sessions = [stack.enter_context(self._workshop.session(entry.candidate, threads)) for entry in entries]
             for entry, tally in zip(entries, measure.evaluate(sessions, self.samples()), strict=True):
                 entry.tally = tally
 

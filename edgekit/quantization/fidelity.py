@@ -76,7 +76,7 @@ class Reference:
 
 def settled(losses: Sequence[float]) -> bool:
     """Whether to try no other ranges after those that gave these losses."""
-    return losses[-1] <= NEAR or (len(losses) == 2 and abs(losses[0] - losses[1]) <= ALIKE * losses[0])
+    return losses[-1] <= NEAR or (len(losses) == 2 and abs(losses[0] - losses[1]) < ALIKE * losses[0])
 
 
 def _noise_share(name: str, reference: Sequence[Outputs], found: Sequence[Outputs]) -> float:
