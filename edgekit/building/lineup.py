@@ -43,6 +43,11 @@ class Entry:
     tally: Tally | None = None
     memory_mib: float | None = None
 
+    @property
+    def measured(self) -> Measured:
+        found = measure.measured(self.candidate, self.session, self.tally or Tally(), self.latency)
+        return replace(found, memory_mib=self.memory_mib)
+
 
 class Lineup:
     """``entries``, the baseline first; ``sensitivities`` by a mixed candidate's name."""
@@ -105,10 +110,7 @@ class Lineup:
         if new:
             self._evaluate(new)
             self._weigh(new)
-        return [
-            replace(measure.measured(e.candidate, e.session, e.tally or Tally(), e.latency), memory_mib=e.memory_mib)
-            for e in self.entries
-        ]
+        return [entry.measured for entry in self.entries]
 
     def _time(self) -> None:
         """Raises: EngineError when the baseline does not run, TransportError."""
@@ -181,9 +183,7 @@ class Lineup:
     def _make(self, recipe: Recipe) -> Candidate:
         if recipe.precision is not Precision.MIXED:
             return self._workshop.make(self._source, recipe)
-        float_one = self.baseline
-        told = measure.measured(float_one.candidate, float_one.session, float_one.tally or Tally(), float_one.latency)
-        baseline = Baseline(told, float_one.session, self.samples())
+        baseline = Baseline(self.baseline.measured, self.baseline.session, self.samples())
         mixing = Mixing(self._workshop, self._source, recipe, baseline, self._tell)
         quantization, self.sensitivities[recipe.name] = mixing.found(self._tried(recipe))
         return self._workshop.variant(self._source, recipe, quantization)
