@@ -21,7 +21,7 @@ from edgekit.environments import Environment
 from edgekit.errors import ConversionError, EngineError, UnsupportedFormat
 from edgekit.formats import onnx_file
 from edgekit.model import Format, Model, derived, open_model
-from edgekit.passes import Context, Pass
+from edgekit.passes import Context, Pass, cutting
 from edgekit.passes.child import TIMEOUT_S, Child
 from edgekit.passes.cutting import cut_onnx
 from edgekit.passes.layers import trace
@@ -42,13 +42,7 @@ def run(model: Model, context: Context) -> Model:
     """
     if error := left_free(model, context):
         raise error
-    try:
-        return _converted(model, context)
-    except ConversionError:
-        shorter = cut_onnx.without_suppression(model, context)
-        if shorter is None:
-            raise
-        return _converted(shorter, context)
+    return cutting.converted(model, context, _converted, cut_onnx.without_suppression)
 
 
 def _converted(model: Model, context: Context) -> Model:

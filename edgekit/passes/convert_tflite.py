@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, derived
-from edgekit.passes import Context, Pass
+from edgekit.passes import Context, Pass, cutting
 from edgekit.passes.child import TIMEOUT_S, Child
 from edgekit.passes.cutting import cut_tflite
 from edgekit.passes.layers import trace
@@ -24,13 +23,7 @@ def run(model: Model, context: Context) -> Model:
 
     Raises: ExtraNotInstalled, ConversionError, DataError, EngineError.
     """
-    try:
-        return _converted(model, context)
-    except ConversionError:
-        shorter = cut_tflite.without_detections(model, context)
-        if shorter is None:
-            raise
-        return _converted(shorter, context)
+    return cutting.converted(model, context, _converted, cut_tflite.without_detections)
 
 
 def _converted(model: Model, context: Context) -> Model:
