@@ -130,6 +130,8 @@ def _blame(lineup: Lineup) -> list[str]:
     """The layers that harm most when they are quantized."""
     told = []
     for name, ranking in lineup.sensitivities.items():
+        if len(ranking) < BLAMED:  # they were not all ranked
+            continue
         worst = ", ".join(f"{each.layer} ({each.sqnr_db:.1f} dB)" for each in ranking[:BLAMED])
         told.append(f"{name}: most noise in the outputs comes from {worst}")
     return told

@@ -430,6 +430,16 @@ class TestMixed:
         assert mixed.agreement >= 0.99
         serves(outcome)
 
+    @pytest.mark.slow
+    def test_where_few_answers_are_lacking_one_layer_in_float_brings_them(self, tmp_path: Path) -> None:
+        outcome = built(shared(VWW.model), VWW.order(tmp_path, precisions=(Precision.INT8, Precision.MIXED)))
+        measured = {each.name: each for each in outcome.measured}
+        lacking = measured["tflite-float32"].accuracy - measured["tflite-int8"].accuracy  # type: ignore[operator]
+        assert 0.01 < lacking < 0.04
+        assert len(measured["tflite-mixed"].float_layers) == 1
+        assert measured["tflite-mixed"].chosen
+        serves(outcome)
+
 
 class TestPrecisions:
     def test_those_that_are_asked_for_are_all_made(self) -> None:

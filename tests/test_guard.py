@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.budget import Budget, override
-from edgekit.building.guard import SLOWER, Verdict, broken, choose, far_slower, hopeless, judge, nearest
+from edgekit.building.guard import SLOWER, Verdict, broken, choose, far_slower, hopeless, judge, lacks, nearest
 from edgekit.building.measure import Latency, Measured, Tally
 
 TIME = Latency(10.0, 12.0, 10.0, 10.0)
@@ -30,6 +30,28 @@ FOREIGN = "latency is this host's, of another architecture than the target: show
 def p50(measured: Measured, value: float, low: float | None = None) -> Measured:
     """It takes so many milliseconds; ``low`` is the lower end of the median's interval."""
     return replace(measured, latency_ms=Latency(value, value * 1.2, value if low is None else low, value * 1.1))
+
+
+class TestLacks:
+    """``FLOAT`` was right on 90 of its 100 samples."""
+
+    @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 30), st.integers(0, 100))
+    def test_so_many_better_answers_hold_the_budget_and_one_fewer_do_not(
+        self, right: int, agree: int, drop: int, needed: int
+    ) -> None:
+        budget = Budget(max_accuracy_drop=drop / 100, min_agreement=needed / 100)
+
+        def breaks(better: int) -> bool:
+            now = replace(INT8, accuracy=(right + better) / 100, agreement=(agree + better) / 100)
+            return bool(judge(now, FLOAT, budget, comparable_host=False))
+
+        count = int(lacks(replace(INT8, accuracy=right / 100, agreement=agree / 100), FLOAT, budget))
+        assert not breaks(count)
+        assert count == 0 or breaks(count - 1)
+
+    @pytest.mark.parametrize("change", [{"size_bytes": 2**20}, {"max_abs_error": math.inf}])
+    def test_no_answers_mend_a_model_that_is_too_large_or_gives_nan(self, change: dict[str, Any]) -> None:
+        assert lacks(replace(INT8, accuracy=0.5, **change), FLOAT, Budget(max_size_mib=0.5)) == math.inf
 
 
 class TestJudge:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.quantization.mixed import ALONE, Sensitivity, fewest, ranked
+from edgekit.quantization.mixed import ALONE, Sensitivity, fewest, noisiest, ranked
 
 LAYERS = "abcdefgh"
 layer_sets = st.frozensets(st.sampled_from(LAYERS), min_size=1)
@@ -98,6 +98,13 @@ def test_where_nothing_is_enough_it_is_known_soon() -> None:
 def test_without_layers_there_is_nothing_to_keep() -> None:
     assert ranked((), lambda kept: 0.0) == ()
     assert fewest((), lambda kept: False) is None
+
+
+@given(st.dictionaries(st.text(), st.floats(-200, 200)))
+def test_the_noisiest_have_no_less_noise_than_any_other(noise_db: dict[str, float]) -> None:
+    found = noisiest(noise_db)
+    assert len(found) == min(len(noise_db), ALONE)
+    assert all(noise_db[one] <= noise_db[other] for one in found for other in noise_db.keys() - set(found))
 
 
 class TestRanked:

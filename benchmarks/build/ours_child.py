@@ -1,15 +1,14 @@
 """One build by edgekit, in a process of its own as the others: a task of ``edgekit.passes.child``.
 
-The answer has the ``seconds`` of the build, those of them ``within`` the converters and quantizers that it calls, what
-it was doing when, and what came of it; the model that it chose is written to ``result``.
+The answer has the ``seconds`` of the build, those of them ``within`` the converters and quantizers that it calls, those
+of its ``stages``, and what came of it; the model that it chose is written to ``result``.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,22 @@ class Clock:
         return replace(step, run=run, before=tuple(map(self.timed, step.before)))
 
 
+@dataclass
+class Stages:
+    """Seconds by what a build says that it is doing."""
+
+    started: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _now: tuple[str, float] = ("", 0.0)
+
+    def begin(self, line: str) -> None:
+        before, since = self._now
+        now = time.perf_counter()
+        if before:
+            self.seconds[before] = self.seconds.get(before, 0.0) + now - since
+        self._now = line.partition(": ")[2], now
+
+
 def convert(order: dict[str, Any]) -> dict[str, Any]:
     made = tasks.made(Path(order["made"]))
     task = next(each for each in (*tasks.PRETRAINED, *made) if each.name == order["task"])
@@ -60,16 +75,16 @@ def convert(order: dict[str, Any]) -> dict[str, Any]:
     )
     clock, all_passes = Clock(), passes.all_passes()
     build.all_passes = lambda: tuple(map(clock.timed, all_passes))  # type: ignore[attr-defined]
-    started, stages = time.perf_counter(), list[tuple[float, str]]()
-    tell: Callable[[str], None] = lambda line: stages.append((round(time.perf_counter() - started, 2), line))  # noqa: E731
-    outcome = build.build(model, msgspec.structs.replace(profile, engines=engines), wanted, tell)
-    seconds = time.perf_counter() - started
+    stages = Stages()
+    outcome = build.build(model, msgspec.structs.replace(profile, engines=engines), wanted, stages.begin)
+    seconds = time.perf_counter() - stages.started
+    stages.begin("")
     if outcome.contents:
         Path(order["result"]).write_bytes(outcome.contents.model)
     return {
         "seconds": seconds,
         "within": clock.seconds,
-        "stages": stages,
+        "stages": stages.seconds,
         "measured": [each.as_dict() for each in outcome.measured],
         "verdict": outcome.verdict.as_dict(),
         "format": outcome.contents.manifest.format if outcome.contents else None,

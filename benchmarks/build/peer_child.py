@@ -19,6 +19,9 @@ import numpy as np
 
 Order = dict[str, Any]
 
+AS_IT_IS: Order = {"shapes": {}}
+"""No sizes but those that the file gives."""
+
 
 def convert(order: Order) -> dict[str, float]:
     logging.disable(logging.ERROR)
@@ -100,7 +103,7 @@ def tflite_converter(order: Order) -> Callable[[], None]:
         if source.is_dir():
             return tf.lite.TFLiteConverter.from_saved_model(str(source), signature_keys=[order["signature"]])
         model = keras_child.load(str(source))
-        function = keras_child.as_function(model).get_concrete_function(*keras_child.signature(model))
+        function = keras_child.as_function(model).get_concrete_function(*keras_child.signature(model, AS_IT_IS))
         return tf.lite.TFLiteConverter.from_concrete_functions([function])
 
     def shown() -> Iterator[Any]:
@@ -133,7 +136,7 @@ def tf2onnx_float(order: Order) -> Callable[[], None]:
             )
             return
         model = keras_child.load(str(source))
-        signature = keras_child.signature(model)
+        signature = keras_child.signature(model, AS_IT_IS)
         tf2onnx.convert.from_function(keras_child.as_function(model), signature, opset=17, output_path=order["result"])
 
     def _graph_of(source: Path, key: str) -> tuple[Any, tuple[list[str], list[str]]]:

@@ -52,6 +52,10 @@ class Broken:
         return self.line not in ("max_size_mib", "max_memory_mib")
 
     @property
+    def is_answers(self) -> bool:
+        return self.line in ("max_accuracy_drop", "min_agreement")
+
+    @property
     def excess(self) -> float:
         """By what share of the allowed it is broken; infinite where no value would do."""
         return abs(self.needed - self.allowed) / max(abs(self.allowed), 1e-3) if self.line else math.inf
@@ -88,6 +92,14 @@ def broken(measured: Measured, baseline: Measured, budget: Budget, comparable_ho
         told = f"needs {memory:.3f} MiB of memory, allowed are {most:g}"
         found.append(Broken(told, "max_memory_mib", _up(memory + UNSTEADY_MIB), most))
     return found
+
+
+def lacks(measured: Measured, baseline: Measured, budget: Budget) -> float:
+    """How many answers would have to be better for the budget to hold; infinite where they would not mend it."""
+    lines = broken(measured, baseline, budget, comparable_host=False)
+    if not all(each.is_answers for each in lines):
+        return math.inf
+    return max((math.ceil(abs(each.needed - each.allowed) * baseline.samples - 1e-6) for each in lines), default=0.0)
 
 
 def _up(value: float) -> float:

@@ -185,11 +185,15 @@ class Lineup:
             return self._workshop.make(self._source, recipe)
         baseline = Baseline(self.baseline.measured, self.baseline.session, self.samples())
         mixing = Mixing(self._workshop, self._source, recipe, baseline, self._tell)
-        quantization, self.sensitivities[recipe.name] = mixing.found(self._tried(recipe))
+        quantization, self.sensitivities[recipe.name] = mixing.found(self._lacks(recipe))
         return self._workshop.variant(self._source, recipe, quantization)
 
-    def _tried(self, recipe: Recipe) -> Calibrator | None:
-        """The calibrator that served int8 of the same format."""
-        known = [entry.candidate.recipe for entry in self.entries]
-        same = [each for each in known if each.precision is Precision.INT8 and each.format is recipe.format]
-        return same[0].quantization.calibrator if same else None
+    def _lacks(self, recipe: Recipe) -> dict[Calibrator, float]:
+        """How far int8 of the same format is from the budget, by its calibrator."""
+        baseline, budget = self.baseline.measured, self._workshop.order.budget
+        known = [entry for entry in self.entries if entry.candidate.recipe.precision is Precision.INT8 and entry.tally]
+        return {
+            entry.candidate.recipe.quantization.calibrator: guard.lacks(entry.measured, baseline, budget)
+            for entry in known
+            if entry.candidate.recipe.format is recipe.format
+        }

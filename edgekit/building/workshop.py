@@ -64,7 +64,7 @@ class Workshop:
         """
         if not recipe.precision.calibrated or not recipe.passes:
             return self.variant(source, recipe, recipe.quantization)
-        several = self._calibrators(recipe)
+        several = self.calibrators(recipe)
         if len(several) == 1:
             return self.variant(source, recipe, Quantization(recipe.precision, several[0]))
         losses, tried = list[float](), list[Candidate]()
@@ -75,19 +75,15 @@ class Workshop:
                 break
         return tried[losses.index(min(losses))]
 
-    def calibrators(self, source: Model, recipe: Recipe) -> list[Calibrator]:
-        """All that may set its ranges, the one that serves it best first. Raises: as ``make``."""
-        found = sorted(self._losses(source, recipe), key=lambda each: each[0])
-        return [candidate.recipe.quantization.calibrator for _, candidate in found]
-
-    def _calibrators(self, recipe: Recipe) -> Sequence[Calibrator]:
+    def calibrators(self, recipe: Recipe) -> Sequence[Calibrator]:
+        """Those that may set its ranges, in the order that they are tried in."""
         asked = [each for each in self.order.calibrators if each in recipe.precision.calibrators]
         return asked or recipe.precision.calibrators
 
     def _losses(self, source: Model, recipe: Recipe) -> Iterator[tuple[float, Candidate]]:
         """How far from the float model the candidate is by one calibrator after the other."""
         reference = self.reference(source, recipe)
-        for each in self._calibrators(recipe):
+        for each in self.calibrators(recipe):
             candidate = self.variant(source, recipe, Quantization(recipe.precision, each))
             with self.session(candidate.without_tail) as session:
                 yield reference.loss(session), candidate

@@ -7,7 +7,7 @@ tried without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,6 +28,11 @@ def ranked(layers: Sequence[str], sqnr_db: Callable[[frozenset[str]], float]) ->
     every = frozenset(layers)
     found = [Sensitivity(layer, sqnr_db(every - {layer})) for layer in layers]
     return tuple(sorted(found, key=lambda each: each.sqnr_db))
+
+
+def noisiest(noise_db: Mapping[str, float]) -> list[str]:
+    """The layers of whose outputs least is left, worst first; as many as are tried by themselves."""
+    return sorted(noise_db, key=lambda layer: noise_db[layer])[:ALONE]
 
 
 def fewest(ranking: Sequence[str], holds: Callable[[frozenset[str]], bool]) -> frozenset[str] | None:
