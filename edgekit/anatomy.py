@@ -93,15 +93,19 @@ def dissect(bundle: Bundle) -> Anatomy | None:
 
     Raises: BundleError when the bytes, which others may have made, are no such model.
     """
-    form = bundle.manifest.format
+    try:
+        return of_model(bundle.read(bundle.layer(MODEL_TYPE)), bundle.manifest.format)
+    except ValueError as error:
+        raise BundleError(f"{bundle.root}: its model cannot be read: {error}", "build it again") from error
+
+
+def of_model(data: bytes, form: str) -> Anatomy | None:
+    """The anatomy of a model; None for a format of a plug-in. Raises: ValueError for bytes that are none."""
     if form not in READERS:
         return None
     module, _, name = READERS[form].partition(":")
     read = cast("Callable[[bytes], Anatomy]", getattr(import_module(module), name))
-    try:
-        return read(bundle.read(bundle.layer(MODEL_TYPE)))
-    except ValueError as error:
-        raise BundleError(f"{bundle.root}: its model cannot be read: {error}", "build it again") from error
+    return read(data)
 
 
 def precision(activations: Sequence[str], weight: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.building import guard, pack, recipe
+from edgekit.building import blame, guard, pack, recipe
 from edgekit.building.guard import Verdict
 from edgekit.building.lineup import Lineup
 from edgekit.building.measure import Measured
@@ -24,7 +24,6 @@ from edgekit.target import Target
 
 FIRST = (Precision.FLOAT32, Precision.INT8)
 """What every build tries; the rest is tried where int8 does not ship, or where it was asked for."""
-BLAMED = 3
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
         notes = (*choice.verdict.notes, *_notes(lineup, workshop), *scrutiny.notes, *workshop.unsettled())
         verdict = Verdict(choice.verdict.ok, (*lineup.failures, *choice.verdict.reasons), notes)
         if choice.index is None:
-            return Outcome(target, choice.measured, verdict, None)
+            blamed = replace(verdict, notes=(*verdict.notes, *_at_fault(lineup, choice.measured, workshop)))
+            return Outcome(target, choice.measured, blamed, None)
         entry = lineup.entries[choice.index]
         measured = tuple(replace(each, chosen=index == choice.index) for index, each in enumerate(choice.measured))
         vectors = pack.vectors(lineup.baseline.session, entry.session, lineup.samples(), measured[0].samples)
@@ -109,29 +109,30 @@ def _repairs(each: Recipe, measured: Sequence[Measured], workshop: Workshop) -> 
 
 
 def _choice(measured: Sequence[Measured], workshop: Workshop) -> Choice:
-    order = workshop.order
-    precisions = [each.value for each in order.precisions or _within(workshop.target.precisions, measured)]
-    return Choice(tuple(measured), *guard.choose(measured, order.budget, precisions, workshop.latency_counts))
+    precisions = _precisions(measured, workshop)
+    return Choice(tuple(measured), *guard.choose(measured, workshop.order.budget, precisions, workshop.latency_counts))
+
+
+def _at_fault(lineup: Lineup, measured: Sequence[Measured], workshop: Workshop) -> list[str]:
+    """The layers that keep the one that came nearest from the budget."""
+    order, precisions = workshop.order, _precisions(measured, workshop)
+    near = guard.nearest(measured, order.budget, precisions, workshop.latency_counts)
+    if near is None:
+        return []
+    (entry,) = [each for each in lineup.entries if each.candidate.recipe.name == near.name]
+    return blame.of_broken(near, entry.candidate, lineup.explained(entry))
 
 
 def _notes(lineup: Lineup, workshop: Workshop) -> list[str]:
     """What a person should know of how the candidates were measured, and of the model."""
     clock = [f"latency was measured{workshop.where}"] if workshop.where else []
-    return [*clock, *lineup.mixed_scales(), *_blame(lineup)]
+    ranked = [blame.of_ranking(name, ranking) for name, ranking in lineup.sensitivities.items()]
+    return [*clock, *lineup.mixed_scales(), *(line for told in ranked for line in told)]
 
 
-def _within(precisions: Sequence[Precision], measured: Sequence[Measured]) -> tuple[Precision, ...]:
-    """The target's precisions as far as there are candidates: what nobody asked for is not missed."""
-    have = {one.precision for one in measured}
-    return tuple(each for each in precisions if each.value in have) or tuple(precisions)
-
-
-def _blame(lineup: Lineup) -> list[str]:
-    """The layers that harm most when they are quantized."""
-    told = []
-    for name, ranking in lineup.sensitivities.items():
-        if len(ranking) < BLAMED:  # they were not all ranked
-            continue
-        worst = ", ".join(f"{each.layer} ({each.sqnr_db:.1f} dB)" for each in ranking[:BLAMED])
-        told.append(f"{name}: most noise in the outputs comes from {worst}")
-    return told
+def _precisions(measured: Sequence[Measured], workshop: Workshop) -> list[str]:
+    """What may ship, in order: what was asked for, or of the target's what there is; nobody misses the rest."""
+    if workshop.order.precisions:
+        return [each.value for each in workshop.order.precisions]
+    have, all_of_target = {one.precision for one in measured}, [each.value for each in workshop.target.precisions]
+    return [each for each in all_of_target if each in have] or all_of_target

@@ -412,6 +412,15 @@ class TestMixed:
         drop, agreement = outcome.verdict.reasons
         assert re.fullmatch(r"onnx-int8: accuracy drops by 0\.\d{4} \(0\.9975 → 0\.\d{4}\), allowed is 0\.01", drop)
         assert re.fullmatch(r"onnx-int8: agrees with float on \d+\.\d\d%, needed are 90\.00%", agreement)
+        (blame,) = [note for note in outcome.verdict.notes if note.startswith("onnx-int8: most noise is in ")]
+        assert all(layer in blame for layer in UNEVEN)
+
+    def test_where_it_is_too_large_the_largest_layers_are_told(self) -> None:
+        notes = digits("jetson", budget=Budget(max_size_mib=0.001), precisions=(Precision.INT8,)).verdict.notes
+        (blame,) = [note for note in notes if note.startswith("onnx-int8: the largest weights are those of ")]
+        sizes = [float(size) for size in re.findall(r"\(([0-9.]+) KiB\)", blame)]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes
 
     def test_it_is_not_tried_where_int8_holds_the_budget_or_is_only_too_large(self) -> None:
         for budget in (Budget(), Budget(max_size_mib=0.05)):

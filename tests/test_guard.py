@@ -228,7 +228,8 @@ class TestChoose:
 
 class TestNearest:
     def nearest(self, *candidates: Measured, budget: Budget = Budget(), precisions: Any = ALL) -> str:
-        return nearest([FLOAT, *candidates], budget, precisions, comparable_host=True)
+        found = nearest([FLOAT, *candidates], budget, precisions, comparable_host=True)
+        return found.told if found else ""
 
     def test_it_names_all_lines_that_would_have_to_give_way(self) -> None:
         bad = replace(INT8, accuracy=0.87777, agreement=0.8)
@@ -379,10 +380,10 @@ def test_a_verdict_becomes_json() -> None:
 def test_the_budget_that_is_named_as_the_nearest_is_held(
     candidates: list[Measured], budget: Budget, order: list[str], same: bool
 ) -> None:
-    hint = nearest(candidates, budget, order, same)
-    if not hint:
+    near = nearest(candidates, budget, order, same)
+    if not near:
         return
-    name, _, lines = hint.removeprefix("nearest is ").partition(", which would hold ")
+    name, _, lines = near.told.removeprefix("nearest is ").partition(", which would hold ")
     (found,) = [each for each in candidates if each.name == name]
     assert judge(found, candidates[0], budget, same)
     assert judge(found, candidates[0], override(budget, lines.split(", ")), same) == []

@@ -111,17 +111,29 @@ def _down(value: float) -> float:
     return math.floor(value * 1e4 + 1e-6) / 1e4
 
 
-def nearest(candidates: Sequence[Measured], budget: Budget, precisions: Sequence[str], comparable_host: bool) -> str:
-    """Which candidate comes nearest to a budget that none holds, and which lines it would hold; "" without one."""
+@dataclass(frozen=True)
+class Nearest:
+    """A candidate that breaks the budget by least, and the lines that it breaks."""
+
+    name: str
+    lines: tuple[Broken, ...]
+
+    @property
+    def told(self) -> str:
+        held = ", ".join(f"{each.line}={each.needed:.12g}" for each in self.lines)
+        return f"nearest is {self.name}, which would hold {held}"
+
+
+def nearest(
+    candidates: Sequence[Measured], budget: Budget, precisions: Sequence[str], comparable_host: bool
+) -> Nearest | None:
+    """Which candidate comes nearest to a budget that none holds."""
     rated = []
     for candidate in candidates:
-        lines = broken(candidate, candidates[0], budget, comparable_host)
+        lines = tuple(broken(candidate, candidates[0], budget, comparable_host))
         if candidate.precision in precisions and lines and all(each.line for each in lines):
-            rated.append((len(lines), sum(each.excess for each in lines), candidate.name, lines))
-    if not rated:
-        return ""
-    _, _, name, lines = min(rated, key=lambda each: each[:2])
-    return f"nearest is {name}, which would hold {', '.join(f'{each.line}={each.needed:.12g}' for each in lines)}"
+            rated.append((len(lines), sum(each.excess for each in lines), Nearest(candidate.name, lines)))
+    return min(rated, key=lambda each: each[:2])[2] if rated else None
 
 
 def hopeless(tally: Tally, baseline: Measured, budget: Budget) -> bool:
@@ -151,8 +163,8 @@ def choose(
         if not lines and candidate.precision in precisions:
             holding.append(index)
     if not holding:
-        hint = nearest(candidates, budget, precisions, comparable_host)
-        return None, Verdict(False, tuple(reasons), (*notes, *([hint] if hint else [])))
+        near = nearest(candidates, budget, precisions, comparable_host)
+        return None, Verdict(False, tuple(reasons), (*notes, *([near.told] if near else [])))
     best = _fittest(holding, candidates) if comparable_host else _foremost(holding, candidates, precisions)
     for index in holding if comparable_host else []:
         told = [f"{candidates[index].name}: {each}" for each in slower(candidates[index], candidates)]
