@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
+from itertools import chain
 from typing import Any
 
 from edgekit.errors import CommandError, DeviceError, EdgekitError, TransportError
@@ -47,10 +48,18 @@ exit {NO_PYTHON}
 
 
 def call(
-    transport: Transport, *command: str, stdin: Mapping[str, Any] | None = None, timeout_s: float = 300.0
+    transport: Transport,
+    *command: str,
+    stdin: Mapping[str, Any] | None = None,
+    body: Iterable[bytes] | None = None,
+    timeout_s: float = 300.0,
 ) -> dict[str, Any]:
-    """The answer of a runtime command. Raises: the error that the device reports, DeviceError, TransportError."""
-    data = json.dumps(stdin).encode() if stdin is not None else b""
+    """The answer of a runtime command; its input is a line of JSON, which ``body`` may follow.
+
+    Raises: the error that the device reports, DeviceError, TransportError.
+    """
+    line = json.dumps(stdin).encode() + b"\n" if stdin is not None else b""
+    data = line if body is None else chain([line], body)
     done = transport.run(["sh", "-c", RUNTIME, "edgekit", *command], stdin=data, timeout_s=timeout_s)
     if done.status == NOT_SET_UP:
         raise DeviceError("edgekit is not set up on this device", "run 'edgekit device setup' for it")

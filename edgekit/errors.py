@@ -10,14 +10,18 @@ from edgekit_runtime.errors import (
     BundleTooLarge,
     DeviceError,
     DigestMismatch,
+    Downgrade,
     EdgekitError,
     EngineError,
     EngineNotInstalled,
+    Expired,
     IncompatibleTarget,
     InvalidInput,
     NotInstalled,
     ProofFailed,
+    RevokedSigner,
     SignatureError,
+    UnknownSigner,
 )
 
 __all__ = [
@@ -31,10 +35,13 @@ __all__ = [
     "DataError",
     "DeviceError",
     "DigestMismatch",
+    "Downgrade",
     "EdgekitError",
     "EngineError",
     "EngineNotInstalled",
+    "Expired",
     "ExtraNotInstalled",
+    "HookError",
     "HostKeyError",
     "IncompatibleTarget",
     "InvalidInput",
@@ -42,9 +49,12 @@ __all__ = [
     "NotInstalled",
     "PluginError",
     "ProofFailed",
+    "RevokedSigner",
     "SignatureError",
     "TransportError",
     "TransportTimeout",
+    "Unhealthy",
+    "UnknownSigner",
     "UnsupportedFormat",
 ]
 
@@ -127,3 +137,15 @@ class CommandError(TransportError):
     """A command on the device ended with a status other than 0."""
 
     code = "command"
+
+
+class Unhealthy(EdgekitError):
+    """A release that was pushed, and then served worse than the one before or was left by its device."""
+
+    code = "unhealthy"
+
+
+class HookError(EdgekitError):
+    """An executable of the project's ``hooks`` that refused, failed, or cannot be run."""
+
+    code = "hook"

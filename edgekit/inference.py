@@ -19,10 +19,10 @@ from edgekit_runtime import arrays
 
 @dataclass(frozen=True)
 class Result:
-    """Outputs by name, and how long ``predict`` took there."""
+    """Outputs by name, and how long ``predict`` took there; None where it is emulated."""
 
     app: str
-    latency_ms: float
+    latency_ms: float | None
     engine: dict[str, str]
     outputs: dict[str, NDArray[Any]]
 

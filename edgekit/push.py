@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from edgekit import device as devices
+from edgekit import hooks as hooking
+from edgekit import sending
 from edgekit import target as targets
 from edgekit.compat import fingerprint, preflight
+from edgekit.compat.fingerprint import Fingerprint
 from edgekit.errors import (
     BundleError,
+    BundleTooLarge,
     DeviceError,
     DigestMismatch,
     EngineNotInstalled,
     IncompatibleTarget,
-    TransportError,
     UnsupportedFormat,
 )
 from edgekit.fleet import Device
 from edgekit.model import Format
 from edgekit.transports import Transport
+from edgekit_runtime import admission
 from edgekit_runtime.bundle import IMAGE_TYPE, MODEL_TYPE, Bundle, Descriptor, blob_path, open_layout
+from edgekit_runtime.states import SERVED
 
-CLEAN_UP_S = 15.0
+_READING = threading.Lock()
+_read = lru_cache(maxsize=16)(fingerprint.read)
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did: sizes in bytes, ``proof`` as the device gave it."""
+    """What a push did: sizes in bytes, ``proof`` as the device gave it; ``notes`` are for people.
+
+    ``state`` is that of the release: ``trial`` until it has served for a while, then ``good``.
+    """
 
     device: str
     release: str
@@ -40,6 +51,8 @@ class Pushed:
     bytes_total: int
     seconds: float
     proof: dict[str, Any]
+    state: str = "good"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ def _about(folder: Path) -> Iterator[None]:
     except BundleError as error:
         if not error.message.startswith(str(folder)):
             error.message = f"{folder}: {error.message}"
-        if isinstance(error, DigestMismatch):
+        if isinstance(error, (DigestMismatch, BundleTooLarge)):
             error.hint = "this copy of it is damaged: build it again"
         raise
 
@@ -87,73 +100,116 @@ def check_target(parcel: Parcel, device: Device) -> None:
         )
 
 
-def push(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None]) -> Pushed:
-    """Send what is missing, install, prove, switch, confirm.
+def push(
+    parcel: Parcel,
+    device: Device,
+    transport: Transport,
+    tell: Callable[[str], None],
+    *,
+    allow_downgrade: bool = False,
+    hooks: Path = hooking.FOLDER,
+) -> Pushed:
+    """Send what is missing, install, prove, and switch; whether it stays live the device decides as it serves.
 
-    Raises: IncompatibleTarget, BundleError and its kin, ProofFailed, EngineError, DeviceError, TransportError.
+    ``hooks``: the folder of the project's hooks. Raises: IncompatibleTarget, BundleError and its kin, ProofFailed,
+    EngineError, DeviceError, TransportError, HookError.
     """
     started, app, digest = time.monotonic(), parcel.bundle.manifest.app, parcel.bundle.digest
     check_target(parcel, device)
     before = _live(transport, app)
+    place, was = str(parcel.bundle.root.absolute()), before["digest"] if before else ""
     sent = 0
-    if not before or before["digest"] != digest or before["state"]["name"] != "good":
-        _preflight(parcel, device, transport, tell)
-        sent, place = _send(parcel, transport, tell)
-        arrived = {"digest": digest, "signature": parcel.signature, "incoming": place}
-        devices.call(transport, "install", stdin=arrived)
-        tell("proving on the device")
-        _prove(parcel, device, transport)
-        devices.call(transport, "activate", app, digest)
+    with hooking.around(hooking.Event(device.name, device.uri, app, digest, was, place), hooks, tell):
+        if not before or was != digest or before["state"]["name"] not in SERVED:
+            _check_age(parcel, before, allow_downgrade)
+            _preflight(parcel, device, transport, tell)
+            sent = _deliver(parcel, device, transport, tell, allow_downgrade=allow_downgrade)
+        now = _confirmed(transport, app, digest)
+    total = sum(blob.size for blob in parcel.blobs)
+    seconds, state, previous = round(time.monotonic() - started, 3), now["state"], was if was != digest else ""
+    return Pushed(
+        device.name, digest, previous or None, sent, total, seconds, state["proof"], state["name"], _notes(now)
+    )
+
+
+def _deliver(
+    parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None], *, allow_downgrade: bool
+) -> int:
+    """Send, install, prove, switch; the bytes that went over."""
+    app, digest = parcel.bundle.manifest.app, parcel.bundle.digest
+    order = {"digest": digest, "signature": parcel.signature, "allow_downgrade": allow_downgrade}
+    sent = sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), transport, tell)
+    tell("proving on the device")
+    _prove(parcel, device, transport)
+    devices.call(transport, "activate", app, digest, *(["--allow-downgrade"] if allow_downgrade else []))
+    return sent
+
+
+def _confirmed(transport: Transport, app: str, digest: str) -> dict[str, Any]:
+    """The release that is live after all, which is this one. Raises: DeviceError."""
     now = _live(transport, app)
     if not now or now["digest"] != digest:
         other = now["digest"][:19] if now else "nothing"
         switched = f"{app}: {other} is live, not {digest[:19]}: another push or rollback came after it"
         raise DeviceError(switched, "look at 'edgekit status'")
-    previous = before["digest"] if before and before["digest"] != digest else None
-    total = sum(blob.size for blob in parcel.blobs)
-    return Pushed(
-        device.name, digest, previous, sent, total, round(time.monotonic() - started, 3), now["state"]["proof"]
-    )
+    return now
+
+
+def rollback(
+    app: str, device: Device, transport: Transport, tell: Callable[[str], None], *, hooks: Path = hooking.FOLDER
+) -> dict[str, Any]:
+    """The release that a device serves once it has gone back. Raises: NotInstalled, DeviceError, BundleError."""
+    found = [each["current"] for each in devices.call(transport, "status")["apps"] if each["app"] == app]
+    left = found[0]["digest"] if found and found[0] else ""
+    release = devices.call(transport, "rollback", app)
+    event = hooking.Event(device.name, device.uri, app, release["digest"], left, outcome="live")
+    hooking.inform("on-rollback", event, hooks, tell)
+    return release
+
+
+def _notes(release: dict[str, Any]) -> tuple[str, ...]:
+    """What an operator should know of a release that is live."""
+    trial, pinned = release.get("trial"), release["state"]["proof"].get("note")
+    tried = (f"on trial until {trial['until']}", trial["reason"]) if trial else ()
+    return tuple(note for note in (*tried, pinned) if note)
+
+
+def _check_age(parcel: Parcel, live: dict[str, Any] | None, allow_downgrade: bool) -> None:
+    """What the device would say in the end; it has the last word, by its own clock. Raises: Expired, Downgrade."""
+    manifest, highest = parcel.bundle.manifest, live["highest"] if live else 0
+    facts = admission.Facts(manifest.arch, int(time.time()), highest)
+    admission.admit(manifest, facts, allow_downgrade=allow_downgrade)
 
 
 def _preflight(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None]) -> None:
-    """Before a byte is sent; the proof decides what is not known here. Raises: IncompatibleTarget."""
-    manifest = parcel.bundle.manifest
-    model = blob_path(parcel.bundle.root, parcel.bundle.layer(MODEL_TYPE).digest)
+    """Before a byte is sent; the proof decides the rest. Raises: EngineNotInstalled, IncompatibleTarget."""
+    manifest, facts = parcel.bundle.manifest, devices.probe(transport)
+    preflight.check_engines(device.name, manifest.engines, facts)
     try:
-        found = fingerprint.read(model, Format(manifest.format))
+        found = _fingerprint(parcel)
     except UnsupportedFormat as error:
         tell(f"the proof will tell whether it loads: {error.message}")
         return
-    verdict = preflight.check(device.name, found, manifest.engines, devices.probe(transport))
+    verdict = preflight.check(device.name, found, manifest.engines, facts)
     if verdict.answer == "unknown":
         tell(f"the proof will tell whether it loads: {verdict.reason}")
+    if tight := preflight.tight(found, facts):
+        tell(tight)
+
+
+def _fingerprint(parcel: Parcel) -> Fingerprint:
+    """Read once for all devices that are pushed to at a time: it takes several times the model's size in memory."""
+    model = blob_path(parcel.bundle.root, parcel.bundle.layer(MODEL_TYPE).digest)
+    with _READING:
+        return _read(model, Format(parcel.bundle.manifest.format))
 
 
 def _live(transport: Transport, app: str) -> dict[str, Any] | None:
     """The release of an app that serves now; None for none, or one that is damaged."""
-    found = [each["current"] for each in devices.call(transport, "status")["apps"] if each["app"] == app]
-    return found[0] if found and found[0] and "error" not in found[0] else None
-
-
-def _send(parcel: Parcel, transport: Transport, tell: Callable[[str], None]) -> tuple[int, str]:
-    """The bytes that went over, and the device's folder they went to.
-
-    What could not be sent whole is taken away again: a full disk must not stay so. After a cut nothing can be taken
-    away; the next push keeps what had arrived whole.
-    """
-    answer = devices.call(transport, "missing", stdin={"blobs": [blob.as_dict() for blob in parcel.blobs]})
-    lacking, place = [blob for blob in parcel.blobs if blob.digest in answer["missing"]], answer["incoming"]
-    try:
-        for blob in lacking:
-            what = "image" if blob.media_type == IMAGE_TYPE else blob.media_type.split(".")[2]
-            tell(f"sending {what}, {blob.size} bytes")
-            transport.put(blob_path(parcel.bundle.root, blob.digest), f"{place}/{blob.digest.partition(':')[2]}")
-    except TransportError:
-        with suppress(TransportError):
-            transport.run(["rm", "-rf", place], timeout_s=CLEAN_UP_S)
-        raise
-    return sum(blob.size for blob in lacking), place
+    found = [each for each in devices.call(transport, "status")["apps"] if each["app"] == app]
+    if not found or not found[0]["current"] or "error" in found[0]["current"]:
+        return None
+    return {**found[0]["current"], "highest": found[0].get("highest", 0)}
 
 
 def _prove(parcel: Parcel, device: Device, transport: Transport) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit import device as devices
 from edgekit.errors import DeviceError
-from edgekit.store import Store
 from edgekit.transports import Transport
 from edgekit_runtime.home import NAME
 from edgekit_runtime.report import Window, parse
+
+if TYPE_CHECKING:
+    from edgekit.store import Store  # a push to one device needs no database
 
 MOST_BUCKET = 2500
 """γ^2500 nanoseconds are more than 10,000 years."""
@@ -27,10 +29,15 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 def pull(transport: Transport, device: str, store: Store) -> int:
     """How many windows were new. Raises: DeviceError, TransportError, EdgekitError when they cannot be stored."""
+    return store.add(device, windows(transport))
+
+
+def windows(transport: Transport) -> Iterator[Window]:
+    """What a device's spools hold. Raises: DeviceError, TransportError."""
     documents = devices.call(transport, "report").get("windows")
     if not isinstance(documents, list):
         raise DeviceError("the device's report has no windows", "'edgekit device setup' brings its runtime up to date")
-    return store.add(device, _windows(documents))
+    return _windows(documents)
 
 
 def _windows(documents: list[Any]) -> Iterator[Window]:

@@ -32,12 +32,16 @@ class Signer:
 
     def allowed_line(self) -> str:
         """The line of allowed_signers that lets devices trust this key for edgekit's bundles only."""
+        return f'{principal()} namespaces="{NAMESPACE}" {self.public()}'
+
+    def public(self) -> str:
+        """The public key, ``KIND BLOB``. Raises: ConfigError."""
         done = _ssh_keygen(["-y", "-P", "", "-f", str(self.key)], b"")
         public = self.key.with_name(f"{self.key.name}.pub")
         if done.returncode and not public.exists():
             raise ConfigError(f"{self.key}: no key that OpenSSH reads: {_last_line(done)}", "is its .pub beside it?")
         kind, blob, *_ = (public.read_text() if public.exists() else done.stdout.decode()).split()
-        return f'{_principal()} namespaces="{NAMESPACE}" {kind} {blob}'
+        return f"{kind} {blob}"
 
 
 def default_key() -> Path:
@@ -56,12 +60,13 @@ def signer(key: Path | None) -> Signer:
         return Signer(key)
     path = default_key()
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _make(path)
+        make(path)
     return Signer(path)
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
+    """A new key, wholly or not at all, in place of what is there. Raises: EdgekitError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     done = _ssh_keygen(["-q", "-t", "ed25519", "-N", "", "-C", "edgekit", "-f", str(fresh)], b"")
@@ -71,7 +76,7 @@ def _make(path: Path) -> None:
     fresh.replace(path)
 
 
-def _principal() -> str:
+def principal() -> str:
     return re.sub(r"[^A-Za-z0-9@._-]", "-", f"{getpass.getuser()}@{socket.gethostname()}")
 
 

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import platformdirs
-from sqlalchemy import JSON, Column, Engine, Float, Integer, MetaData, String, Table, create_engine, make_url, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from edgekit.errors import ConfigError, EdgekitError
@@ -37,7 +50,7 @@ WINDOWS = Table(
 
 @dataclass(frozen=True)
 class Summary:
-    """Calls of one release on one device; latencies in milliseconds (None without a call), within 1 %."""
+    """Calls of one release on one device; latencies in milliseconds, within 1 %; None without a call or if emulated."""
 
     device: str
     app: str
@@ -49,6 +62,7 @@ class Summary:
     errors: dict[str, int]
     first_s: float
     last_s: float
+    emulated: bool = False
 
 
 def default_url() -> str:
@@ -105,6 +119,12 @@ class Store:
                 groups.setdefault((row.device, row.app, row.release), []).append(_window(row))
         return [_summary(*key, windows) for key, windows in groups.items()]
 
+    @contextmanager
+    def transaction(self, what: str) -> Iterator[Connection]:
+        """All of it or nothing; ``what`` is told when it fails. Raises: EdgekitError."""
+        with _reporting(what, "look at EDGEKIT_STORE"), self._engine.begin() as connection:
+            yield connection
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -149,7 +169,9 @@ def _summary(device: str, app: str, release: str, windows: list[Window]) -> Summ
     for window in windows:
         for code, number in window.errors.items():
             errors[code] = errors.get(code, 0) + number
-    p50, p95, p99 = (percentile(buckets, share) / 1e6 if buckets else None for share in (0.5, 0.95, 0.99))
+    emulated = any(window.emulated for window in windows)
+    told = buckets and not emulated
+    p50, p95, p99 = (percentile(buckets, share) / 1e6 if told else None for share in (0.5, 0.95, 0.99))
     return Summary(
         device,
         app,
@@ -161,6 +183,7 @@ def _summary(device: str, app: str, release: str, windows: list[Window]) -> Summ
         errors,
         min(window.start_s for window in windows),
         max(window.end_s for window in windows),
+        emulated,
     )
 
 

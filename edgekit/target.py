@@ -26,9 +26,9 @@ class EngineChoice(_Table, frozen=True):
     """An engine that the target runs, and how a device gets it."""
 
     name: str
-    package: str
-    """The distribution that ``edgekit device setup`` installs."""
-    version: str
+    package: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")]
+    """The distribution that ``edgekit device setup`` installs: a name, never an option of pip or an address."""
+    version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.,<>=!~*+ ]*\Z")]
     """The PEP 440 range that has wheels for the target's operating systems."""
     format: Literal["tflite", "onnx"]
     providers: tuple[str, ...] = ()

@@ -25,7 +25,10 @@ class DeviceClock:
 
     def __call__(self, candidates: Sequence[Contents]) -> list[Sequence[int] | EdgekitError]:
         """Nanoseconds of each call, or why a candidate does not run there. Raises: DeviceError, TransportError."""
-        home = devices.call(self.transport, "status")["home"]
+        facts = devices.probe(self.transport)
+        if facts["emulated"]:
+            raise DeviceError(f"{self.device} is emulated: its times are no latencies", "build without --on")
+        home = facts["home"]
         with devices.scratch(self.transport, home, "time") as place:
             for number, contents in enumerate(candidates):
                 self._send(contents, f"{place}/{number:03}")

@@ -706,3 +706,10 @@ def test_a_disk_that_fails_is_one_line_and_no_mistake_of_edgekit(run: Command, h
     (here / "edgekit.toml").unlink()
     (here / "edgekit.toml").mkdir()
     assert "a mistake of edgekit" not in run("build", "digits.onnx", status=2).line
+
+
+def test_a_bundle_expires_when_the_project_says_so(run: Command, here: Path) -> None:
+    (here / "edgekit.toml").write_text(f"expires_days = 30\n{(here / 'edgekit.toml').read_text()}")
+    place = run("build", "--precision", "float32", "--format", "onnx", "--json").document["bundle"]
+    manifest = run("bundle", "show", place, "--json").document["manifest"]
+    assert manifest["expires"] == manifest["sequence"] + 30 * 24 * 3600

@@ -129,8 +129,8 @@ class TestSimulate:
             simulate.stop(name, project / ".edgekit/devices")
 
     def test_started_listed_and_stopped(self, project: Path) -> None:
-        assert "a real sshd" in edgekit("device", "simulate", "desk", "--target", "pi").stdout
-        assert [each["target"] for each in document("device", "list")["devices"]] == ["pi"]
+        assert "a real sshd" in edgekit("device", "simulate", "desk", "--target", TARGET).stdout
+        assert [each["target"] for each in document("device", "list")["devices"]] == [TARGET]
         assert "stopped and removed" in edgekit("device", "simulate", "desk", "--stop").stdout
         assert document("device", "list")["devices"] == []
 
@@ -150,6 +150,7 @@ class TestSimulate:
             (["desk", "--target", "nothing"], "no target profile 'nothing'"),
             (["kitchen"], "has a device 'kitchen' already"),
             (["desk", "--stop"], "no simulated device 'desk'"),
+            (["desk", "--fault", "cut"], "desk has no card"),
         ):
             assert told in edgekit("device", "simulate", *words, status=2).line
         assert not (project / ".edgekit").exists()

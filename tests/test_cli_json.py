@@ -16,13 +16,16 @@ from edgekit import errors, fleet
 from edgekit.cli import COMMANDS
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
+from edgekit_runtime import blackbox, releases
 from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.postprocess import Constant, Postprocess, Step
+from edgekit_runtime.setting import Setting
 from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, of_another_model, part_of
 from tests.lab.islands import around
 from tests.lab.models import uneven_digits
 from tests.lab.project import Served, desk, document, edgekit, project, served
-from tests.lab.sshd import needs_sshd
+from tests.lab.sshd import needs_sshd, new_key
 
 __all__ = ["desk", "project", "served"]  # fixtures
 
@@ -119,6 +122,14 @@ def page() -> Page:
     return Page(sections())
 
 
+def had_a_hard_time(home: Path) -> None:
+    """The release on trial is pinned, and a start of it has failed."""
+    release = releases.current(home, "digits")
+    setting = Setting(EngineNeed("onnxruntime", "", ("CPUExecutionProvider",)), plain=True)
+    releases.mark(release, "trial", proof={**release.state.proof, "setting": setting.as_dict(), "note": "pinned"})
+    blackbox.note(home, "digits", blackbox.event("start_failed", release.digest, tail=["KeyError: 'scores'"]))
+
+
 SAMPLES = ["--calibration", str(DIGITS / "calibration.npz"), "--evaluation", str(DIGITS / "evaluation.npz")]
 
 
@@ -187,10 +198,15 @@ class TestPage:
     def test_a_device_that_is_set_up(self, page: Page, project: Path, desk: Device) -> None:
         page.check("edgekit device probe", document("device", "probe"))
         page.check("edgekit device setup", document("device", "setup", "--offline"))
+        (project / "desk/notes").touch()
+        page.check("edgekit device remove", document("device", "remove", "desk"))
 
     def test_what_is_live(self, page: Page, project: Path, served: Served) -> None:
         fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))
-        page.check("edgekit push", document("push", served.first.root, "--to", "gone", "--to", "desk", status=1))
+        page.check(
+            "edgekit push",
+            document("push", served.first.root, "--to", "gone", "--to", "desk", "--allow-downgrade", status=1),
+        )
         with np.load(DIGITS / "evaluation.npz") as samples:
             np.savez("in.npz", x=samples["x"][:1])
             np.savez("bad.npz", x=samples["x"][:1, :, 1:])
@@ -198,15 +214,34 @@ class TestPage:
         page.check("A command that failed", document("run", "desk", "--input", "bad.npz", status=1))
         page.check("edgekit status", document("status", status=1))
         page.check("edgekit report", document("report", status=1))
+        page.check("edgekit why", document("why", "desk"))
         page.check("edgekit rollback", document("rollback", "desk"))
         flip(served.home / "blobs/sha256" / part_of(served.second.root, "model").name)
         page.check("edgekit status", document("status", "desk", status=1))
 
+    def test_a_rollout(self, page: Page, project: Path, served: Served) -> None:
+        fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))
+        words = [served.second.root, "--to", "desk", "--to", "gone", "--waves", "1", "--wait", "0"]
+        page.check("edgekit push", document("push", *words, status=1))
+        page.check("edgekit rollout show", document("rollout", "show"))
+        page.check("edgekit rollout show", document("rollout", "abort"))
+
+    def test_trust(self, page: Page, project: Path, served: Served) -> None:
+        fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))
+        key = new_key(project / "ann").with_name("ann.pub")
+        page.check("edgekit trust add", document("trust", "add", key, status=1))
+        page.check("edgekit trust add", document("trust", "revoke", key, "--to", "desk"))
+        page.check("edgekit trust list", document("trust", "list", status=1))
+        page.check("edgekit trust rotate", document("trust", "rotate", status=1))
+
     def test_a_first_push_and_a_proof_that_fails(self, page: Page, project: Path, desk: Device) -> None:
         make_bundle(project / "good")
         page.check("edgekit push", document("push", "good"))
+        had_a_hard_time(project / "desk")
+        page.check("edgekit status", document("status", "desk"))
         make_bundle(project / "bad", of_another_model())
         page.check("edgekit push", document("push", "bad", status=1))
+        page.check("edgekit why", document("why"))
 
     @pytest.mark.parametrize(
         ("words", "status", "code"),
@@ -236,5 +271,9 @@ class TestPage:
         assert never <= {
             "manifest.interface.preprocess.NAME",  # the example has none
             "manifest.verdict.reasons[]",  # it depends on what was measured
+            "manifest.expires",  # the example's bundle never does
             "release.state.proof.reasons[]",  # a live release has none
+            "edgekit device setup.service.unit",  # no test makes a service of this machine's
+            "edgekit device setup.service.note",
+            "edgekit device remove.services[]",
         }

@@ -1,4 +1,4 @@
-"""`edgekit status`, `rollback` and `run`."""
+"""`edgekit status`, `rollback`, `run` and `why`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from onnx import TensorProto, helper
 from edgekit import fleet
 from edgekit.bundle import Contents
 from edgekit.fleet import Device
-from edgekit_runtime import golden
+from edgekit_runtime import blackbox, golden, logbook, releases
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.interface import Interface
+from edgekit_runtime.patch import HEADER
 from edgekit_runtime.tensors import TensorSpec
 from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, part_of
 from tests.lab.project import Served, desk, document, edgekit, project, served
@@ -58,7 +59,7 @@ class TestStatus:
         assert (app["current"]["digest"], app["current"]["error"]["code"]) == (served.second.digest, "digest_mismatch")
         assert "the bytes are not the ones that were signed" in edgekit("status", status=1).stdout
         [again] = document("push", served.second.root)["devices"]
-        assert again["bytes_sent"] == part_of(served.second.root, part).stat().st_size
+        assert 0 < again["bytes_sent"] <= part_of(served.second.root, part).stat().st_size + HEADER.size
         assert document("status")["devices"][0]["ok"]
 
     def test_damage_of_the_previous_release_only_is_no_failure(self, served: Served) -> None:
@@ -212,3 +213,33 @@ def of_two_numbers() -> Contents:
         proof=replace(contents().manifest.proof, vectors=1),
     )
     return Contents(manifest, model.SerializeToString(), golden.dump([vector]))
+
+
+class TestWhy:
+    def test_what_a_person_reads_of_a_trial(self, project: Path, desk: Device) -> None:
+        made = make_bundle(project / "one")
+        edgekit("push", "one")
+        release = releases.current(project / "desk", "digits")
+        logbook.change(release.folder, lambda book: book.failed("x").failed("y").failed("z"))
+        told = blackbox.event(
+            "start_failed", made.digest, code="start_failed", reason="gone", tail=["Traceback", "gone"]
+        )
+        blackbox.note(project / "desk", "digits", told)
+        live, trial, stays, header, switched, failed, *tail = edgekit("why").stdout.splitlines()
+        assert live == f"desk: digits: {made.digest[:19]} 1.0 is live, trial"
+        assert trial.startswith(
+            "desk: digits: on trial until 100 inferences or 10 minutes of service; so far 0 calls, "
+        )
+        assert stays == "desk: digits: it stays, although 3 starts failed; no confirmed release to go back to"
+        assert header.split() == ["time", "what", "release", "code", "reason"]
+        assert switched.split()[2:] == ["activated", made.digest[:19]]
+        assert failed.split()[2:] == ["start_failed", made.digest[:19], "start_failed", "gone"]
+        assert tail == ["  Traceback", "  gone"]
+
+    def test_one_app_or_all(self, served: Served) -> None:
+        [app] = document("why", "desk")["apps"]
+        assert document("why", "desk", "digits")["apps"] == [app]
+        assert [event["what"] for event in app["events"]] == ["activated", "confirmed"] * 2
+        assert document("why", "desk", "cats")["apps"][0]["current"] is None
+        assert edgekit("why", "desk", "cats").stdout.startswith("desk: cats: nothing is live\n")
+        assert "no app name" in edgekit("why", "desk", "../..", status=1).line

@@ -25,7 +25,7 @@ def nowhere(project: Path) -> Device:
 def test_what_a_person_reads(project: Path, desk: Device) -> None:
     made = make_bundle(project / f"bundles/digits-{TARGET}")
     ran = edgekit("push")
-    first, second = ran.stdout.splitlines()
+    first, second, *_ = ran.stdout.splitlines()
     assert first.startswith(f"desk: {made.digest[:19]} is live; ")
     assert second.startswith(f"desk: proven by {made.manifest.engines[0].name} ")
     assert second.endswith("agreement 100%")
@@ -82,14 +82,16 @@ class TestErrors:
         signers = project / "desk/trust/allowed_signers"
         signers.write_text("")
         self.refused(
-            "one", code="signature", told="a key that this device does not trust — run 'edgekit device setup desk'"
+            "one", code="unknown_signer", told="a key that this device does not trust — run 'edgekit device setup desk'"
         )
         signers.unlink()
-        self.refused("one", code="signature", told="this device trusts no signer yet — run 'edgekit device setup desk'")
+        self.refused(
+            "one", code="unknown_signer", told="this device trusts no signer yet — run 'edgekit device setup desk'"
+        )
 
     def test_an_engine_that_is_missing(self, project: Path, desk: Device) -> None:
         make_bundle(project / "one", format="tflite", engines=(EngineNeed("litert", ">=2.1"),))
-        told = "ai-edge-litert cannot be imported"
+        told = "the model needs litert, which is not installed there"
         self.refused("one", code="engine_not_installed", told=told)
         assert edgekit("push", "one", status=1).line.endswith(" — edgekit device setup desk --engine litert")
 

@@ -46,6 +46,12 @@ def test_help_of_a_command_loads_no_engine_and_no_framework(words: str) -> None:
     assert loaded(run(words)) & (set(HEAVY) - allowed) == set()
 
 
+def test_a_push_to_one_device_needs_no_database_and_no_cluster() -> None:
+    assert (
+        loaded("import edgekit.cli.push, edgekit.errand, edgekit.cli.connect") & {"sqlalchemy", "distributed"} == set()
+    )
+
+
 def test_transports_need_no_paramiko_until_there_is_a_device_behind_ssh() -> None:
     hidden = "import sys; sys.modules['paramiko'] = None; from edgekit import transports; transports"
     assert "edgekit" in loaded(f"{hidden}.connect('local:/tmp')")

@@ -56,6 +56,40 @@ class TestRun:
         home = link.run(["sh", "-c", 'printf %s "$EDGEKIT_HOME"']).stdout.decode()
         assert Path(home).is_dir()
 
+    def test_input_in_pieces(self, link: Transport) -> None:
+        assert link.run(["wc", "-c"], stdin=(bytes(100_000) for _ in range(40))).stdout.strip() == b"4000000"
+
+    def test_pieces_end_when_the_program_has_answered(self, link: Transport) -> None:
+        asked = []
+
+        def pieces() -> Iterator[bytes]:
+            for number in range(500):
+                asked.append(number)
+                yield bytes(MIB)
+
+        done = link.run(["sh", "-c", "head -c 10 >/dev/null; echo enough; exit 3"], stdin=pieces())
+        assert (done.status, done.stdout) == (3, b"enough\n")
+        assert len(asked) < 100
+
+    def test_the_time_begins_after_the_last_piece(self, link: Transport) -> None:
+        def pieces() -> Iterator[bytes]:
+            for _ in range(6):
+                time.sleep(0.2)
+                yield b"x"
+
+        assert link.run(["wc", "-c"], stdin=pieces(), timeout_s=1.0).stdout.strip() == b"6"
+        with pytest.raises(TransportTimeout):
+            link.run(["sleep", "30"], stdin=(bytes(MIB) for _ in range(100)), timeout_s=0.3)
+
+    def test_pieces_that_fail(self, link: Transport) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield b"x"
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            link.run(["cat"], stdin=pieces(), timeout_s=20)
+        assert link.run(["true"]).status == 0
+
     def test_nothing_waits_for_input(self, link: Transport) -> None:
         assert link.run(["cat"], timeout_s=20).stdout == b""
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.compat import preflight
 from edgekit.compat.fingerprint import Fingerprint, Memory, Operator
-from edgekit.errors import IncompatibleTarget
+from edgekit.errors import EngineNotInstalled, IncompatibleTarget
 from edgekit.model import Format
 from edgekit_runtime.manifest import EngineNeed
 
@@ -51,3 +51,30 @@ def test_a_model_that_cannot_fit_into_memory_is_stopped() -> None:
     with pytest.raises(IncompatibleTarget, match="has 512 MiB of memory, the model needs at least 601"):
         large = replace(RELU, memory=Memory(600 << 20, 1))
         preflight.check("kitchen", large, ENGINES, facts(onnxruntime="1.23.2"))
+
+
+def test_memory_that_is_not_free_is_told_and_stops_nothing() -> None:
+    large, busy = replace(RELU, memory=Memory(100 << 20, 1)), {"memory_available_mib": 90}
+    assert preflight.tight(large, busy) == "the model needs at least 101 MiB of memory, 90 are free on the device now"
+    assert preflight.tight(large, {"memory_available_mib": 101}) is None
+    assert preflight.tight(large, {"memory_available_mib": None}) is None
+    assert preflight.tight(RELU, busy) is None
+
+
+class TestEngineThatIsMissing:
+    def test_it_is_known_before_anything_is_sent(self) -> None:
+        with pytest.raises(EngineNotInstalled) as error:
+            preflight.check_engines("kitchen", ENGINES, {"engine_modules": ["tflite_runtime"]})
+        assert error.value.message == "kitchen: the model needs litert or onnxruntime, which is not installed there"
+        assert error.value.hint == "edgekit device setup kitchen --engine litert"
+
+    @pytest.mark.parametrize(
+        ("engines", "facts"),
+        [
+            pytest.param(ENGINES, {"engine_modules": ["onnxruntime"]}, id="whoever built it"),
+            pytest.param((EngineNeed("own"), *ENGINES), {"engine_modules": []}, id="one of a plug-in"),
+            pytest.param(ENGINES, {}, id="an older probe"),
+        ],
+    )
+    def test_it_is_there_or_the_device_has_to_say(self, engines: tuple[EngineNeed, ...], facts: dict[str, Any]) -> None:
+        preflight.check_engines("kitchen", engines, facts)

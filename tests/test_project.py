@@ -17,6 +17,7 @@ version = "1.0"
 model = "digits.onnx"
 targets = ["pi", "my.toml"]
 signing_key = "~/.ssh/id_ed25519"
+expires_days = 90
 
 [data]
 calibration = "calibration.npz"
@@ -61,6 +62,7 @@ def test_all_of_it(tmp_path: Path) -> None:
         ["pi", "my.toml"],
         Data("calibration.npz", "own:samples"),
     )
+    assert project.expires_days == 90
     assert project.budget == Budget(0.0, 0.9, 2.0)
     assert project.inputs["image"].sizes() == (None, 200, 200, 3)
     assert project.preprocess["image"].value() == Preprocess(

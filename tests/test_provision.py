@@ -141,7 +141,7 @@ class TestSetup:
         """Neither wheels nor environments of long ago; one that may be in the making stays."""
         home = bare[0].home
         assert {path.name for path in (home / "envs").iterdir()} == {(home / "env").readlink().name, "young"}
-        assert {path.name for path in home.iterdir()} == {"env", "envs", "trust", "lock"}
+        assert {path.name for path in home.iterdir()} == {"env", "envs", "trust", "lock", "audit.log"}
 
     def test_doing_it_again_changes_nothing(
         self, bare: tuple[FirstDevice, Transport], monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ import pytest
 
 from edgekit import simulate, transports
 from edgekit.errors import ConfigError, ConnectError, DeviceError
+from edgekit.lab import login, sshd
 from edgekit.simulate import Simulated
 from tests.lab.sshd import needs_sshd, own_home, port, running
 
@@ -106,14 +107,14 @@ class TestSshd:
                 assert home_of(again) == device.home
 
     def test_a_port_that_is_taken_at_the_last_moment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        free = simulate._free_port
+        free = login.free_port
         with taken(0) as other:
-            monkeypatch.setattr(simulate, "_free_port", lambda wanted: other if not wanted else free(0))
+            monkeypatch.setattr(login, "free_port", lambda wanted: other if not wanted else free(0))
             with running("pi-1", tmp_path) as device:
                 assert port(device) != other
 
     def test_an_account_that_may_not_log_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(simulate, "_SERVER", simulate._SERVER.replace("AllowUsers {user}", "DenyUsers {user}"))
+        monkeypatch.setattr(login, "_SERVER", login._SERVER.replace("AllowUsers {user}", "DenyUsers {user}"))
         device = simulate.start("pi-1", tmp_path)
         assert device.kind == "local"
         assert "login refused" in device.note
@@ -147,7 +148,7 @@ def taken(number: int) -> Iterator[int]:
 class TestFolder:
     @pytest.fixture(autouse=True)
     def no_sshd(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(simulate, "find_sshd", lambda: None)
+        monkeypatch.setattr(sshd, "find", lambda: None)
 
     def test_without_sshd(self, tmp_path: Path) -> None:
         device = simulate.start("pi-1", tmp_path / "a state with 100 %h")

@@ -52,6 +52,12 @@ class TestKeeping:
             assert [each.device for each in store.summaries(["gate", "none"])] == ["gate"]
             assert store.summaries([]) == []
 
+    def test_an_emulator_s_times_are_no_latencies(self, url: str) -> None:
+        with Store(url) as store:
+            store.add("desk", [replace(WINDOW, session="emulated-1"), replace(WINDOW, seq=1)])
+            [summary] = store.summaries()
+        assert (summary.emulated, summary.count, summary.p50, summary.p95, summary.p99) == (True, 6, None, None, None)
+
     def test_a_summary(self, url: str) -> None:
         later = replace(WINDOW, seq=1, start_s=2000.0, end_s=2060.0, buckets={690: 1}, errors={"engine": 2})
         with Store(url) as store:

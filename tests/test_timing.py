@@ -24,14 +24,14 @@ from tests.lab.models import DIGITS, digits_order
 class Link:
     """A transport to a folder, whose runtime answers as told; the real way is walked in tests/flow/test_journey.py."""
 
-    def __init__(self, folder: Path, answer: dict[str, Any]) -> None:
-        self.folder, self.answer = folder, answer
+    def __init__(self, folder: Path, answer: dict[str, Any], *, emulated: bool = False) -> None:
+        self.folder, self.answer, self.emulated = folder, answer, emulated
         self.sent: dict[str, bytes] = {}
 
     def run(self, argv: Any, *, stdin: bytes = b"", timeout_s: float = 0.0) -> Completed:
         words = list(argv)
-        if "status" in words:
-            return Completed((), 0, json.dumps({"home": "/home"}).encode(), b"")
+        if words[-1] == "-":  # the probe, on its standard input
+            return Completed((), 0, json.dumps({"home": "/home", "emulated": self.emulated}).encode(), b"")
         if "time" in words:
             return Completed((), 0, json.dumps(self.answer).encode(), b"")
         if words[0] == "rm":
@@ -52,6 +52,13 @@ def test_candidates_are_sent_timed_and_taken_away(tmp_path: Path) -> None:
     assert link.sent["000.model"] == link.sent["001.model"] == contents().model
     assert link.sent["000.json"] == manifest.dump(contents().manifest)
     assert link.sent["removed"].startswith(b"/home/time-")
+
+
+def test_an_emulator_s_times_are_not_asked_for(tmp_path: Path) -> None:
+    link = Link(tmp_path, {}, emulated=True)
+    with pytest.raises(DeviceError, match="kitchen is emulated: its times are no latencies"):
+        DeviceClock("kitchen", link)([contents()])  # type: ignore[arg-type]
+    assert link.sent == {}
 
 
 @pytest.mark.parametrize(

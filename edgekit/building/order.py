@@ -19,6 +19,8 @@ from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 
+DAY_S = 24 * 3600
+
 
 class Clock(Protocol):
     """``device`` names the device; calling it gives the nanoseconds of each call of each candidate, or its error."""
@@ -33,6 +35,7 @@ class Clock(Protocol):
 class Order:
     """Names, data and the budget. Data paths count from ``base``; ``now_s`` (since 1970) becomes the sequence.
 
+    ``expires_days``: for how long from then on a bundle may be installed; None for ever.
     ``precisions``: the only ones that may ship, in order of preference; () leaves them to the target.
     ``calibrators``: the only ones that are tried; () tries all. ``formats``: the only ones that are built, see
     ``recipe.plan``. ``shapes``: by input, the sizes for what is free, see ``passes.freeze``. ``cache``: a folder for
@@ -54,7 +57,13 @@ class Order:
     calibrators: tuple[Calibrator, ...] = ()
     formats: tuple[Format, ...] = ()
     cache: Path | None = None
+    expires_days: int | None = None
     clock: Clock | None = None
+
+    @property
+    def expires_s(self) -> int | None:
+        """Since 1970, in seconds."""
+        return None if self.expires_days is None else self.now_s + self.expires_days * DAY_S
 
     def dataset(self, role: str, interface: Interface) -> Dataset:
         """The "calibration" or "evaluation" samples. Raises: DataError, ConfigError."""

@@ -77,6 +77,7 @@ def contents(
         proof=_limits(golden_vectors, recipe.precision, candidate.interface.agreement),
         budget=dict(order.budget.as_dict()),
         verdict={**findings.verdict.as_dict(), "candidates": [each.as_dict() for each in findings.measured]},
+        expires=order.expires_s,
         provenance={**_provenance(source, model, order), "data": dict(findings.data), "layers": list(findings.layers)},
     )
     return Contents(manifest, model.path.read_bytes(), golden.dump(golden_vectors))

@@ -20,12 +20,15 @@ COMMANDS = {
     "init": ("edgekit.cli.init:init", "Write a commented edgekit.toml and fleet.toml."),
     "build": ("edgekit.cli.build:build", "Convert, quantize, measure and sign a model for targets."),
     "bundle": ("edgekit.cli.bundle:bundle", "Look into bundles."),
-    "device": ("edgekit.cli.device:device", "Add, probe, set up and simulate devices."),
-    "push": ("edgekit.cli.push:push", "Send a bundle to a device, prove it there, and switch to it."),
+    "device": ("edgekit.cli.device:device", "Add, probe, set up, remove and simulate devices."),
+    "push": ("edgekit.cli.push:push", "Send a bundle to devices, prove it there, and switch to it."),
+    "rollout": ("edgekit.cli.rollout:rollout", "Show, resume and abort pushes to several devices."),
     "status": ("edgekit.cli.live:status", "Show what each device runs."),
     "rollback": ("edgekit.cli.live:rollback", "Go back to the release before."),
+    "why": ("edgekit.cli.why:why", "Show how a device came to run what it runs."),
     "run": ("edgekit.cli.live:run", "Run one inference on a device."),
     "report": ("edgekit.cli.report:report", "Pull latencies from devices, store and show them."),
+    "trust": ("edgekit.cli.trust:trust", "Say whose signatures devices take."),
     "target": ("edgekit.cli.target:target", "List and show target profiles."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,8 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str 
 def _facts(opened: Bundle, document: Mapping[str, Any]) -> list[tuple[str, str]]:
     interface = opened.manifest.interface
     rows = [(key, document[key]) for key in ("app", "version", "sequence", "target", "format", "precision")]
+    expires = opened.manifest.expires
+    rows += [("expires", datetime.fromtimestamp(expires, UTC).isoformat(" "))] if expires is not None else []
     rows += [("engine", _engine(need)) for need in opened.manifest.engines]
     rows += [(f"input {spec.name}", _shape(spec)) for spec in interface.accepts.values()]
     rows += [(f"output {spec.name}", _shape(spec)) for spec in interface.outputs]

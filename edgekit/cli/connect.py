@@ -8,26 +8,18 @@ from pathlib import Path
 
 import click
 
-from edgekit import fleet, transports
+from edgekit import fleet, selector, transports
 from edgekit.cli.output import ask
-from edgekit.errors import EdgekitError
+from edgekit.fanout import reached
 from edgekit.fleet import Device
 from edgekit.transports import Transport
 
 
 @contextmanager
 def connected(device: Device, accept_new_host_key: bool) -> Iterator[Transport]:
-    """The open transport to a device; an error on the way names the device, as does the command that its hint has."""
-    options = transports.Options(accept_new_host_key=accept_new_host_key, ask=ask())
-    try:
-        with transports.connect(device.uri, options) as transport:
-            yield transport
-    except EdgekitError as error:
-        if not error.message.startswith(f"{device.name}: "):
-            error.message = f"{device.name}: {error.message}"
-        if error.hint:  # a device does not know what it is called here
-            error.hint = error.hint.replace("edgekit device setup'", f"edgekit device setup {device.name}'")
-        raise
+    """The open transport to a device, with a question to whoever sits at the terminal; errors name the device."""
+    with reached(device, transports.Options(accept_new_host_key=accept_new_host_key, ask=ask())) as transport:
+        yield transport
 
 
 def show_failure(device: str, error: Mapping[str, str | None]) -> None:
@@ -37,8 +29,11 @@ def show_failure(device: str, error: Mapping[str, str | None]) -> None:
 
 
 def devices_named(names: tuple[str, ...]) -> list[Device]:
-    """The devices of these names; without a name, all of the fleet. Raises: ConfigError."""
-    if names:
-        return [fleet.find(Path.cwd(), name) for name in dict.fromkeys(names)]
-    devices = list(fleet.load(Path.cwd()))
-    return devices or [fleet.find(Path.cwd(), None)]
+    """The devices that these selectors mean; without one, all of the fleet. Raises: ConfigError."""
+    devices = fleet.load(Path.cwd()) or (fleet.find(Path.cwd(), None),)
+    return list(selector.union(devices, names) if names else devices)
+
+
+def devices_to(names: tuple[str, ...]) -> list[Device]:
+    """The devices that these selectors mean; without one, the only one of the fleet. Raises: ConfigError."""
+    return devices_named(names) if names else [fleet.find(Path.cwd(), None)]

@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from edgekit.cli.output import accept_option, json_option, print_json, print_table, progress
+from edgekit.cli.remove import remove
+from edgekit.cli.simulate import simulate
 
 
 @click.group()
 def device() -> None:
-    """Add, probe, set up and simulate devices."""
+    """Add, probe, set up, remove and simulate devices."""
 
 
 @device.command()
@@ -105,24 +107,44 @@ def _plain(value: Any) -> str:
     "--engine", help="The engine to install (default: what the bundle for its target needs, else the target's first)."
 )
 @click.option("--offline", is_flag=True, help="Bring all wheels from this host; the device needs no package index.")
+@click.option(
+    "--service", metavar="COMMAND", help="A program on the device that serves the app: 'python /home/pi/loop.py'."
+)
+@click.option("--app", help="The app that the service serves (default: that of edgekit.toml).")
+@click.option(
+    "--watchdog",
+    "watchdog_s",
+    metavar="SECONDS",
+    type=click.IntRange(min=0),
+    default=300,
+    show_default=True,
+    help="The service starts again when it has inferred nothing for so long; 0: never.",
+)
 @accept_option
 @json_option
-def setup(name: str | None, engine: str | None, offline: bool, accept_new_host_key: bool, as_json: bool) -> None:
+def setup(
+    name: str | None, engine: str | None, offline: bool, accept_new_host_key: bool, as_json: bool, **service: Any
+) -> None:
     """Install the runtime and an engine on a device, and let it trust this host's bundles.
 
     The device gets an environment of its own under $EDGEKIT_HOME (default ~/.local/share/edgekit); nothing else on
     it is touched. Doing it again changes only what has to change. One engine is installed, the one that is asked
     for; another one of the target that an earlier setup has brought stays beside it, for a rollback may need it.
 
+    With --service, a program becomes a systemd unit edgekit-APP.service: started at boot and after a push or rollback
+    of the app, restarted when it ends or hangs. 'python' in COMMAND is that of edgekit's environment.
+
     \b
-    Example:
+    Examples:
       edgekit device setup kitchen --offline
+      edgekit device setup kitchen --service 'python /home/pi/loop.py'
     """
     from edgekit import fleet, project, provision, signing
+    from edgekit import service as services
     from edgekit import target as targets
     from edgekit.cli.connect import connected
 
-    entry = fleet.find(Path.cwd(), name)
+    entry, program = fleet.find(Path.cwd(), name), _program(**service)
     target = targets.load(entry.target)
     chosen = provision.choose_engine(target, engine or _engine_of_bundle(target.name))
     key = project.load(Path.cwd()).signing_key
@@ -131,12 +153,31 @@ def setup(name: str | None, engine: str | None, offline: bool, accept_new_host_k
         done = provision.setup(
             transport, target, chosen, signer, lambda line: tell(f"{entry.name}: {line}"), offline=offline
         )
+        serving = services.install(transport, program) if program else None
     if as_json:
         facts = {"engine": done.engine, "engine_version": done.version, "python": done.python}
-        print_json({"device": entry.name, **facts, "installed": done.installed, "trusted": done.trusted})
-    else:
-        what = "is set up" if done.installed else "was set up already"
-        click.echo(f"{entry.name}: {what}: Python {done.python}, {done.engine} {done.version}")
+        unit = {"unit": serving.unit, "note": serving.note} if serving else None
+        outcome = {"installed": done.installed, "trusted": done.trusted, "service": unit}
+        print_json({"device": entry.name, **facts, **outcome})
+        return
+    what = "is set up" if done.installed else "was set up already"
+    click.echo(f"{entry.name}: {what}: Python {done.python}, {done.engine} {done.version}")
+    if serving:
+        click.echo(f"{entry.name}: {f'{serving.unit} is installed; ' if serving.unit else ''}{serving.note}")
+
+
+def _program(service: str | None, app: str | None, watchdog_s: int) -> Any:
+    """What is to become a service, if anything is. Raises: ConfigError."""
+    from edgekit import project
+    from edgekit import service as services
+    from edgekit.errors import ConfigError
+
+    if service is None:
+        return None
+    served = app or project.load(Path.cwd()).app
+    if not served:
+        raise ConfigError("which app does the service serve?", "name it with --app, or as app in edgekit.toml")
+    return services.program(served, service, watchdog_s)
 
 
 def _engine_of_bundle(target: str) -> str | None:
@@ -152,52 +193,5 @@ def _engine_of_bundle(target: str) -> str | None:
         return None
 
 
-@device.command()
-@click.argument("name")
-@click.option("--target", help="What it stands for (default: generic, of this machine's architecture).")
-@click.option("--stop", is_flag=True, help="Stop it and remove it, from fleet.toml too.")
-@json_option
-def simulate(name: str, target: str | None, stop: bool, as_json: bool) -> None:
-    """Start a throw-away device on this machine, and write it into fleet.toml.
-
-    Where OpenSSH's server is installed it is a real sshd on the loopback, with a host key, a login key and an
-    $EDGEKIT_HOME of its own; otherwise a folder without SSH. It says which.
-
-    \b
-    Example:
-      edgekit device simulate desk
-    """
-    from edgekit import fleet
-    from edgekit import simulate as simulating
-    from edgekit import target as targets
-    from edgekit.cli.places import DEVICES
-    from edgekit.errors import ConfigError
-
-    here, state = Path.cwd(), Path(DEVICES)
-    known = {each.name for each in fleet.load(here)}
-    if stop and not (state / name).exists():
-        raise ConfigError(f"no simulated device {name!r} in {state}")
-    if stop:
-        simulating.stop(name, state)
-        fleet.remove(here, name)
-        done: dict[str, Any] = {"device": name, "running": False}
-    else:
-        kind = target or _generic()
-        targets.load(kind)
-        fleet.check(fleet.Device(name, "local:/", kind))
-        if name in known and not (state / name).exists():
-            raise ConfigError(f"fleet.toml has a device {name!r} already", "choose another name")
-        running = simulating.start(name, state)
-        fleet.add(here, fleet.Device(name, running.uri, kind), replace=True)
-        done = {"device": name, "running": True, "uri": running.uri, "transport": running.kind, "target": kind}
-        done |= {"note": running.note}
-    if as_json:
-        print_json(done)
-    else:
-        click.echo(f"{name}: {done['note']}; a {done['target']}" if done["running"] else f"{name}: stopped and removed")
-
-
-def _generic() -> str:
-    import platform
-
-    return f"generic-{platform.machine().replace('_', '-')}"
+device.add_command(remove)
+device.add_command(simulate)

@@ -62,6 +62,7 @@ def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> 
         formats=tuple(map(Format, flags["formats"])),
         calibrators=tuple(map(Calibrator, flags["calibrators"])),
         cache=user_cache.path("steps"),
+        expires_days=project.expires_days,
     )
     key = Path(project.signing_key).expanduser() if project.signing_key else None
     return Job(path, targets, order, key, output, flags["weights"] or _weights(project, model))

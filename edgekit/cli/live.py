@@ -7,44 +7,49 @@ from typing import Any
 
 import click
 
-from edgekit.cli.output import accept_option, json_option, print_json, print_table
+from edgekit.cli.output import accept_option, json_option, print_json, print_table, progress
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[SELECTOR]...")
 @accept_option
 @json_option
 def status(names: tuple[str, ...], accept_new_host_key: bool, as_json: bool) -> None:
     """Show what each device runs.
 
-    Without NAME, all devices of fleet.toml. A device that does not answer, or whose release is damaged, is shown
+    Without SELECTOR, all devices of fleet.toml. A device that does not answer, or whose release is damaged, is shown
     with its error, and the exit status is then 1.
 
     \b
     Example:
       edgekit status kitchen
     """
-    from edgekit import device as devices
-    from edgekit.cli.connect import connected, devices_named
-    from edgekit.errors import EdgekitError
+    from edgekit import fanout
+    from edgekit.cli.connect import devices_named
 
-    found = []
-    for device in devices_named(names):
-        try:
-            with connected(device, accept_new_host_key) as transport:
-                answer = devices.call(transport, "status")
-            facts = {key: answer[key] for key in ("runtime", "home", "apps")}
-            ok = not any("error" in app["current"] for app in answer["apps"])
-            found.append({"device": device.name, "ok": ok, **facts, "error": None})
-        except EdgekitError as error:
-            nothing: dict[str, Any] = {"runtime": None, "home": None, "apps": []}
-            found.append({"device": device.name, "ok": False, **nothing, "error": error.as_dict()})
+    found = fanout.at_once(lambda device: _status(device, accept_new_host_key), devices_named(names))
     if as_json:
         print_json({"devices": found})
     else:
         print_table(("device", "app", "version", "release", "model", "state", "previous"), list(_rows(found)))
     if not all(one["ok"] for one in found):
         raise SystemExit(1)
+
+
+def _status(device: Any, accept: bool) -> dict[str, Any]:
+    from edgekit import device as devices
+    from edgekit.cli.connect import connected
+    from edgekit.errors import EdgekitError
+
+    try:
+        with connected(device, accept) as transport:
+            answer = devices.call(transport, "status")
+    except EdgekitError as error:
+        nothing: dict[str, Any] = {"runtime": None, "home": None, "apps": []}
+        return {"device": device.name, "ok": False, **nothing, "error": error.as_dict()}
+    facts = {key: answer[key] for key in ("runtime", "home", "apps")}
+    ok = not any("error" in app["current"] for app in answer["apps"])
+    return {"device": device.name, "ok": ok, **facts, "error": None}
 
 
 def _rows(found: list[dict[str, Any]]) -> Any:
@@ -77,12 +82,13 @@ def rollback(name: str | None, app: str | None, accept_new_host_key: bool, as_js
     """
     from edgekit import device as devices
     from edgekit import fleet
+    from edgekit import push as pushing
     from edgekit.cli.connect import connected
 
     device = fleet.find(Path.cwd(), name)
-    with connected(device, accept_new_host_key) as transport:
+    with progress(as_json) as tell, connected(device, accept_new_host_key) as transport:
         chosen = app or _only_app(devices.call(transport, "status"))
-        release = devices.call(transport, "rollback", chosen)
+        release = pushing.rollback(chosen, device, transport, lambda line: tell(f"{device.name}: {line}"))
     if as_json:
         facts = {"release": release["digest"], "version": release["version"], "state": release["state"]["name"]}
         print_json({"device": device.name, "app": chosen, **facts})
@@ -121,7 +127,8 @@ def run(
     if as_json:
         print_json({"device": device.name, **result.as_dict()})
         return
-    click.echo(f"{device.name}: {result.app} in {result.latency_ms:.3f} ms by {result.engine['name']}")
+    took = "emulated" if result.latency_ms is None else f"in {result.latency_ms:.3f} ms"
+    click.echo(f"{device.name}: {result.app} {took} by {result.engine['name']}")
     for tensor, array in result.outputs.items():
         click.echo(f"{tensor} {array.dtype} {list(array.shape)}\n{array}")
 

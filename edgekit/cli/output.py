@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,16 @@ import click
 
 SCHEMA_VERSION = 1
 UNBOUNDED = 10_000
+_ASKING = threading.Lock()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+to_option = click.option(
+    "--to",
+    "names",
+    multiple=True,
+    metavar="SELECTOR",
+    help="A device of fleet.toml, or a tag, or several with commas that all hold: site=berlin,target=pi; repeatable.",
+)
 accept_option = click.option(
     "--accept-new-host-key", is_flag=True, help="Trust the key of a host not seen before (a changed key never)."
 )
@@ -60,7 +69,12 @@ def ask() -> Callable[[str], bool] | None:
     """A question on the terminal, where there is one to answer it."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
-    return lambda question: click.confirm(question, err=True)
+
+    def one_by_one(question: str) -> bool:
+        with _ASKING:
+            return click.confirm(question, err=True)
+
+    return one_by_one
 
 
 def milliseconds(value: float | None) -> str:

@@ -11,7 +11,7 @@ from edgekit.cli.output import accept_option, json_option, milliseconds, print_j
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[SELECTOR]...")
 @click.option("--no-pull", is_flag=True, help="Show what the store has; ask no device.")
 @accept_option
 @json_option
@@ -20,6 +20,7 @@ def report(names: tuple[str, ...], no_pull: bool, accept_new_host_key: bool, as_
 
     Pulling twice stores nothing twice. The store is SQLite in the user's state folder, or the database whose
     SQLAlchemy URL stands in EDGEKIT_STORE. A device that does not answer is named, and the exit status is then 1.
+    The times of an emulated device are no latencies, and are not shown.
 
     \b
     Example:
@@ -44,20 +45,21 @@ def report(names: tuple[str, ...], no_pull: bool, accept_new_host_key: bool, as_
 
 
 def _pull(store: Any, devices: list[Any], accept: bool, as_json: bool) -> list[dict[str, Any]]:
-    from edgekit import reports
+    from edgekit import fanout, reports
     from edgekit.cli.connect import connected
     from edgekit.errors import EdgekitError
 
-    failures = []
+    def pull(device: Any) -> dict[str, Any] | None:
+        tell(f"{device.name}: pulling reports")
+        try:
+            with connected(device, accept) as transport:
+                reports.pull(transport, device.name, store)
+        except EdgekitError as error:
+            return {"device": device.name, "error": error.as_dict()}
+        return None
+
     with progress(as_json) as tell:
-        for device in devices:
-            tell(f"{device.name}: pulling reports")
-            try:
-                with connected(device, accept) as transport:
-                    reports.pull(transport, device.name, store)
-            except EdgekitError as error:
-                failures.append({"device": device.name, "error": error.as_dict()})
-    return failures
+        return [failure for failure in fanout.at_once(pull, devices) if failure]
 
 
 def _row(summary: Any) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def _row(summary: Any) -> dict[str, Any]:
     facts = {"device": summary.device, "app": summary.app, "release": summary.release, "count": summary.count}
     return {
         **facts,
+        "emulated": summary.emulated,
         "latency_ms": latency,
         "errors": summary.errors,
         "first_s": summary.first_s,
@@ -73,6 +76,6 @@ def _row(summary: Any) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    latency = [milliseconds(row["latency_ms"][key]) for key in ("p50", "p95", "p99")]
+    latency = ["emulated" if row["emulated"] else milliseconds(row["latency_ms"][key]) for key in ("p50", "p95", "p99")]
     errors = ", ".join(f"{code} {number}" for code, number in row["errors"].items()) or 0
     return row["device"], row["app"], row["release"][:19], row["count"], *latency, errors

@@ -6,7 +6,7 @@ entry point in the group ``edgekit.transports``. A transport knows nothing of bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,8 +42,12 @@ class Transport(Protocol):
     raise for a command that ends with another status than 0.
     """
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120.0) -> Completed:
-        """Run one program with these very arguments (no shell sees them unquoted)."""
+    def run(self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float = 120.0) -> Completed:
+        """Run one program with these very arguments (no shell sees them unquoted).
+
+        Input in pieces goes over as it is made, for as long as the device takes it, until the program has said
+        something: then it needs no more. The time allowed begins when the last piece has gone.
+        """
 
     def put(self, source: Path, destination: str, *, sent: Callable[[int], None] = ...) -> None:
         """Copy a file of the host to the device, replacing what is there; ``sent`` hears of each chunk's bytes.

@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 from urllib.parse import unquote, urlsplit
 
 from edgekit.errors import ConfigError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Options, Transport
+from edgekit.transports.feed import Feed
 
 CHUNK = 1 << 20
 _UNSTARTED: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}  # as a shell on a device has it
@@ -41,7 +43,7 @@ class Local:
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120.0) -> Completed:
+    def run(self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float = 120.0) -> Completed:
         """Run a program and wait until it has ended and closed its output; late, its whole process group is killed.
 
         A program ended by signal N has the status 128 + N, one that is not there 127.
@@ -50,7 +52,7 @@ class Local:
         if not argv:
             raise ConfigError("a command for a device needs a program")
         try:
-            return self._run(argv, stdin, timeout_s)
+            return self._run(argv, Feed(stdin, timeout_s), timeout_s)
         except ValueError as error:
             raise ConfigError(f"an argument for {argv[0]!r} cannot be given: {error}") from error
         except OSError as error:
@@ -80,18 +82,23 @@ class Local:
     ) -> None:
         self.close()
 
-    def _run(self, argv: Sequence[str], stdin: bytes, timeout_s: float) -> Completed:
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "EDGEKIT_HOME": str(self._home)},
-            cwd=self._home,
-            start_new_session=True,
-        ) as process:
+    def _run(self, argv: Sequence[str], feed: Feed, timeout_s: float) -> Completed:
+        with (
+            ThreadPoolExecutor(1) as pool,
+            subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "EDGEKIT_HOME": str(self._home)},
+                cwd=self._home,
+                start_new_session=True,
+            ) as process,
+        ):
             try:
-                stdout, stderr = process.communicate(stdin, timeout_s)
+                feeding, process.stdin = pool.submit(_feed, process.stdin, feed), None
+                stdout, stderr = _output(process, feed)
+                feeding.result()
             except BaseException as error:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -109,6 +116,25 @@ class Local:
             yield
         except OSError as error:
             raise TransportError(f"{self._home}: failed while {what}: {error.strerror} ({error.filename})") from error
+
+
+def _feed(stdin: IO[bytes] | None, feed: Feed) -> None:
+    """All that the program takes."""
+    assert stdin
+    with suppress(BrokenPipeError), stdin:
+        for piece in feed:
+            stdin.write(piece)
+            stdin.flush()
+
+
+def _output(process: subprocess.Popen[bytes], feed: Feed) -> tuple[bytes, bytes]:
+    """What the program prints until it ends. Raises: subprocess.TimeoutExpired."""
+    while True:
+        try:
+            return process.communicate(timeout=feed.left_s)
+        except subprocess.TimeoutExpired:
+            if not feed.left_s:
+                raise
 
 
 def _copy(source: Path, destination: Path, sent: Callable[[int], None]) -> None:

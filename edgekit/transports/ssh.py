@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shlex
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from time import monotonic, sleep
@@ -21,14 +21,18 @@ from typing import BinaryIO, Self
 import paramiko
 
 from edgekit.errors import ConfigError, ConnectError, TransportError, TransportTimeout
-from edgekit.transports import Completed, Options, Transport
+from edgekit.transports import Completed, Options, Transport, ssh_pulse
 from edgekit.transports.aside import aside
-from edgekit.transports.ssh_open import STALL_S, open_route
+from edgekit.transports.feed import Feed
+from edgekit.transports.ssh_open import Route, open_route
 
 CHUNK = 1 << 17
 BUSY_S = 5.0
 """As long is waited for a session that is free."""
 BLOCK = 1 << 22
+LEAST_ON_THE_WAY = 3 << 16
+PACE = 16e6
+"""Bytes a second that input goes over at, at most, when the link has a latency."""
 
 
 def connect(uri: str, options: Options) -> Transport:
@@ -37,21 +41,22 @@ def connect(uri: str, options: Options) -> Transport:
     Raises: ConfigError, ConnectError, HostKeyError.
     """
     with ExitStack() as held:
-        link, label = open_route(uri, options, held)
-        return SSH(link, label, held.pop_all())
+        return SSH(open_route(uri, options, held), held.pop_all())
 
 
 class SSH:
     """An open connection; commands and transfers go through channels of it. Threads may share it."""
 
-    def __init__(self, link: paramiko.Transport, label: str, held: ExitStack) -> None:
-        self._link = link
-        self._label = label
+    def __init__(self, route: Route, held: ExitStack) -> None:
+        self._route = route
+        self._link = route.link
+        self._label = route.label
         self._held = held
         self._lock = threading.Lock()
         self._sftp: paramiko.SFTPClient | None = None
+        self._round_trip_s = 1.0
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120.0) -> Completed:
+    def run(self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float = 120.0) -> Completed:
         """Run a program and wait until it has ended and closed its output.
 
         After a timeout or Ctrl-C it may go on running on the device, without input and output. A program ended by
@@ -59,20 +64,21 @@ class SSH:
         Raises: TransportTimeout, ConnectError (connection lost), ConfigError (no argument, or one with NUL).
         """
         command = _command(argv)
-        until = monotonic() + timeout_s
         with self._reporting(f"running {argv[0]}"):
             channel = aside(lambda: self._channel(timeout_s))
+            feed = Feed(stdin, timeout_s)
             with ThreadPoolExecutor(3) as pool, _closing(channel):  # closing comes first, and ends the three
                 jobs = [
-                    pool.submit(_start, channel, command, stdin),
-                    *(pool.submit(_drain, read) for read in (channel.recv, channel.recv_stderr)),
+                    pool.submit(self._start, channel, command, feed),
+                    pool.submit(_drain, channel.recv, feed.end),
+                    pool.submit(_drain, channel.recv_stderr, lambda: None),
                 ]
-                done, late = wait(jobs, until - monotonic(), FIRST_EXCEPTION)
-                _, stdout, stderr = [job.result() if job in done else b"" for job in jobs]
-                if late or not channel.status_event.wait(until - monotonic()):
+                late = _late(jobs, feed)
+                _, stdout, stderr = [b"" if job in late else job.result() for job in jobs]
+                if late or not channel.status_event.wait(feed.left_s):
                     raise TransportTimeout(f"{self._label}: {argv[0]} did not end within {timeout_s:g} s")
         if channel.exit_status < 0:
-            raise ConnectError(f"{self._label}: the connection was lost while running {argv[0]}")
+            raise self._lost(f"running {argv[0]}")
         return Completed(tuple(argv), channel.exit_status, stdout, stderr)
 
     def put(self, source: Path, destination: str, *, sent: Callable[[int], None] = lambda size: None) -> None:
@@ -103,16 +109,40 @@ class SSH:
         """Sshd has ten sessions for a connection (MaxSessions), and notices a moment late that one has ended."""
         until = monotonic() + min(timeout_s, BUSY_S)
         while True:
+            asked = monotonic()
             try:
-                return self._link.open_session(timeout=timeout_s)
-            except paramiko.ChannelException:
-                if monotonic() > until:
-                    raise
-                sleep(0.05)
+                channel = self._link.open_session(timeout=timeout_s)
             except paramiko.SSHException as error:
                 if str(error).startswith("Timeout"):  # paramiko has no class for it
                     raise TimeoutError(str(error)) from error
-                raise
+                if not _is_refused(error) or monotonic() > until:
+                    raise
+                sleep(0.05)
+            else:
+                self._round_trip_s = min(self._round_trip_s, monotonic() - asked)
+                return channel
+
+    def _start(self, channel: paramiko.Channel, command: bytes, feed: Feed) -> bytes:
+        channel.exec_command(command)
+        self._hold_back(channel)
+        for piece in feed:
+            try:
+                channel.sendall(piece)
+            except OSError:  # the connection may end; `run` then says so
+                return b""
+        with suppress(OSError):
+            channel.shutdown_write()
+        return b""
+
+    def _hold_back(self, channel: paramiko.Channel) -> None:
+        """Have no more on the way than keeps a link busy: what lies in sshd when it ends is lost, and goes over again.
+
+        Sshd allows 2 MiB, most of which waits for the program. It grants more by what the program has read, once that
+        is over 96 KiB; other servers may wait for half of what they allow.
+        """
+        if "OpenSSH" in self._link.remote_version:
+            on_the_way = max(LEAST_ON_THE_WAY, int(self._round_trip_s * PACE))
+            channel.out_window_size = min(channel.out_window_size, on_the_way)
 
     @contextmanager
     def _files(self) -> Iterator[paramiko.SFTPClient]:
@@ -127,9 +157,9 @@ class SSH:
             self._sftp = sftp
 
     def _open_sftp(self) -> paramiko.SFTPClient:
-        channel = self._channel(STALL_S)
-        channel.settimeout(STALL_S)
-        alarm = threading.Timer(STALL_S, channel.close)  # paramiko waits for this answer without end
+        channel = self._channel(ssh_pulse.SILENCE_S)
+        channel.settimeout(ssh_pulse.SILENCE_S)
+        alarm = threading.Timer(ssh_pulse.SILENCE_S, channel.close)  # paramiko waits for this answer without end
         alarm.start()
         try:
             channel.invoke_subsystem("sftp")
@@ -151,11 +181,16 @@ class SSH:
             raise TransportTimeout(f"{self._label}: no answer while {what}") from error
         except (EOFError, OSError, paramiko.SSHException) as error:
             if self._is_lost():
-                raise ConnectError(f"{self._label}: the connection was lost while {what}") from error
+                raise self._lost(what) from error
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             own = f" ({name})" if (name := getattr(error, "filename", None)) else ""  # a file of the host
             hint = on_failure if reason == "Failure" else None
             raise TransportError(f"{self._label}: failed while {what}: {reason}{own}", hint) from error
+
+    def _lost(self, what: str) -> TransportError:
+        if self._route.is_silent:
+            return TransportTimeout(f"{self._label}: no answer for {ssh_pulse.SILENCE_S:g} s while {what}")
+        return ConnectError(f"{self._label}: the connection was lost while {what}")
 
     def _is_lost(self) -> bool:
         self._link.join(0.1)  # it closes its channels a moment before it ends
@@ -206,14 +241,22 @@ def _fetch(sftp: paramiko.SFTPClient, source: str, local: BinaryIO) -> int:
     return size - local.tell()
 
 
-def _start(channel: paramiko.Channel, command: bytes, stdin: bytes) -> bytes:
-    channel.exec_command(command)
-    with suppress(OSError):  # the connection may end; `run` then says so
-        for start in range(0, len(stdin), CHUNK):
-            channel.sendall(stdin[start : start + CHUNK])
-        channel.shutdown_write()
-    return b""
+def _drain(read: Callable[[int], bytes], heard: Callable[[], None]) -> bytes:
+    said = []
+    for data in iter(lambda: read(CHUNK), b""):
+        said.append(data)
+        heard()
+    return b"".join(said)
 
 
-def _drain(read: Callable[[int], bytes]) -> bytes:
-    return b"".join(iter(lambda: read(CHUNK), b""))
+def _is_refused(error: paramiko.SSHException) -> bool:
+    """Whether sshd gave no session. (Of two threads that get none, one may be told so, and the other nothing.)"""
+    return isinstance(error, paramiko.ChannelException) or str(error).startswith("Unable to open channel")
+
+
+def _late(jobs: Sequence[Future[bytes]], feed: Feed) -> set[Future[bytes]]:
+    """Those that are not done when one has failed, or when the time is up."""
+    while True:
+        done, late = wait(jobs, feed.left_s, FIRST_EXCEPTION)
+        if not late or not feed.left_s or any(job.exception() for job in done):
+            return late

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -20,28 +21,40 @@ from edgekit.transports import Options, host_keys, ssh_config
 from edgekit.transports.host_keys import HostKey
 from edgekit.transports.ssh_config import Address, Resolved
 from edgekit.transports.ssh_login import log_in
+from edgekit.transports.ssh_pulse import Pulse
 
 WEAK = {
     "ciphers": ["3des-cbc", "aes128-cbc", "aes192-cbc", "aes256-cbc"],
     "macs": ["hmac-sha1", "hmac-sha1-96", "hmac-md5", "hmac-md5-96"],
 }
-KEEPALIVE_S = 15
-STALL_S = 60.0  # a connection that does not move for so long has failed
 LOGIN_S = 30.0  # a person may have to touch a hardware key
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its tracebacks reach standard error
 
 
-def open_route(uri: str, options: Options, held: ExitStack) -> tuple[paramiko.Transport, str]:
-    """A connection, logged in, and what to call its host; ``held`` closes it and all that it goes through.
+@dataclass(frozen=True)
+class Route:
+    """A connection, logged in, what to call its host, and the pulses of it and of all that it goes through."""
+
+    link: paramiko.Transport
+    label: str
+    pulses: tuple[Pulse, ...]
+
+    @property
+    def is_silent(self) -> bool:
+        return any(pulse.silent for pulse in self.pulses)
+
+
+def open_route(uri: str, options: Options, held: ExitStack) -> Route:
+    """The way to a host; ``held`` closes it.
 
     Raises: ConfigError, ConnectError, HostKeyError.
     """
     hosts = ssh_config.route(ssh_config.from_uri(uri), _ask)
-    link = _open(hosts[0], None, options, held)
-    for host in hosts[1:]:
-        link = _open(host, link, options, held)
-    return link, hosts[-1].label
+    links: list[paramiko.Transport] = []
+    for host in hosts:
+        links.append(_open(host, links[-1] if links else None, options, held))
+    return Route(links[-1], hosts[-1].label, tuple(Pulse(link, held) for link in links))
 
 
 def _open(host: Resolved, before: paramiko.Transport | None, options: Options, held: ExitStack) -> paramiko.Transport:
@@ -60,7 +73,6 @@ def _open(host: Resolved, before: paramiko.Transport | None, options: Options, h
         shown = link.get_remote_server_key()
         host_keys.verify(HostKey(shown.get_name(), shown.asbytes()), entries, host, options)
         log_in(link, host)
-        link.set_keepalive(KEEPALIVE_S)
         return link
 
 
@@ -69,9 +81,6 @@ def _directly(host: Resolved, options: Options, held: ExitStack) -> socket.socke
         return _proxied(host.proxy_command, held)
     wire = socket.create_connection((host.hostname, host.port), timeout=options.connect_timeout_s)
     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # paramiko does not look whether its keepalives are answered; the kernel does, where it can
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_S * 1000))
     return wire
 
 

@@ -52,6 +52,7 @@ else
     (cd "$home" && EDGEKIT_HOME=$home run env/bin/python loop.py evaluation.npz)
 fi
 
-say "6. The latency that came back"
+say "6. How the release got on there, and the latency that came back"
+run edgekit why
 run edgekit report
 say "Done. Next: README.md, or .venv/bin/edgekit --help"

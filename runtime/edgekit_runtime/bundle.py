@@ -124,7 +124,13 @@ def open_image(root: Path, digest: str) -> Image:
     path = blob_path(root, digest)
     if not path.exists():
         raise BundleError(f"{digest[:19]}: no such bundle in {root}")
-    image = _json(read_blob(root, Descriptor(IMAGE_TYPE, digest, min(path.stat().st_size, SMALL))))
+    return parse_image(read_blob(root, Descriptor(IMAGE_TYPE, digest, min(path.stat().st_size, SMALL))), digest)
+
+
+def parse_image(data: bytes, digest: str) -> Image:
+    """An image from its bytes, which must be those of the digest. Raises: BundleError, DigestMismatch."""
+    durable.check_bytes(data, digest, len(data))
+    image = _json(data)
     try:
         if image["artifactType"] != ARTIFACT_TYPE:
             raise BundleError(f"an OCI image of type {image['artifactType']!r} is no edgekit bundle")

@@ -58,14 +58,25 @@ def check_file(path: Path, digest: str, size: int) -> None:
     with _open(path) as file:
         actual = os.fstat(file.fileno()).st_size
         if actual <= size:
-            for chunk in iter(lambda: file.read(CHUNK), b""):
-                hashed.update(chunk)
+            actual = _hash(file, hashed, size + 1)  # it may grow while it is read
     _compare(actual, hashed.hexdigest(), digest, size)
+
+
+def _hash(file: BinaryIO, hashed: hashlib._Hash, limit: int) -> int:
+    """Hash what a file holds, up to so many bytes; how many these were."""
+    left = limit
+    while left:
+        chunk = file.read(min(CHUNK, left))
+        if not chunk:
+            break
+        hashed.update(chunk)
+        left -= len(chunk)
+    return limit - left
 
 
 def _compare(actual: int, hexdigest: str, digest: str, size: int) -> None:
     if actual > size:
-        raise BundleTooLarge(f"{digest[:19]}: more bytes than the {size} that were declared")
+        raise BundleTooLarge(f"{digest[:19]}: more bytes than the {size} that were declared", "push the bundle again")
     if actual != size or f"sha256:{hexdigest}" != digest:
         raise DigestMismatch(f"{digest[:19]}: the bytes are not the ones that were signed", "push the bundle again")
 
@@ -77,6 +88,21 @@ def write(path: Path, data: bytes) -> None:
         check_file(temporary, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
         os.replace(temporary, path)
     sync(path.parent)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file; one that a cut has torn before is ended first."""
+    new = not path.exists()
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size and os.pread(handle, 1, size - 1) != b"\n"
+        _write_all(handle, b"\n" * bool(torn) + line + b"\n")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if new:
+        sync(path.parent)
 
 
 def adopt(source: Path, destination: Path, digest: str, size: int) -> None:
@@ -103,6 +129,12 @@ def point(pointer: Path, target: str) -> None:
     sync(pointer.parent)
 
 
+def remove(path: Path) -> None:
+    """Take a name away."""
+    os.unlink(path)
+    sync(path.parent)
+
+
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A name in the same folder, free before; what is left under it is removed, at the latest by the next attempt."""
@@ -117,12 +149,16 @@ def _beside(path: Path) -> Iterator[Path]:
 def _fill(path: Path, data: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        _write_all(handle, data)
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def _open(path: Path) -> BinaryIO:

@@ -1,7 +1,8 @@
 """The errors of edgekit, as far as a device can meet them; the host adds its own in ``edgekit.errors``.
 
 EdgekitError
-├ BundleError     ├ SignatureError ├ DigestMismatch ├ IncompatibleTarget └ BundleTooLarge
+├ BundleError     ├ SignatureError (├ UnknownSigner └ RevokedSigner) ├ DigestMismatch ├ BundleTooLarge
+│                 ├ IncompatibleTarget ├ Expired └ Downgrade
 ├ DeviceError     ├ NotInstalled └ ProofFailed
 └ EngineError     ├ EngineNotInstalled └ InvalidInput
 """
@@ -34,9 +35,21 @@ class BundleError(EdgekitError):
 
 
 class SignatureError(BundleError):
-    """Unsigned, signed by nobody the device trusts, or the signature does not fit."""
+    """Unsigned, or the signature does not fit."""
 
     code = "signature"
+
+
+class UnknownSigner(SignatureError):
+    """Signed with a key that the device does not trust."""
+
+    code = "unknown_signer"
+
+
+class RevokedSigner(SignatureError):
+    """Signed with a key that the device trusts no more."""
+
+    code = "revoked_signer"
 
 
 class DigestMismatch(BundleError):
@@ -49,6 +62,18 @@ class IncompatibleTarget(BundleError):
     """Built for another device."""
 
     code = "incompatible_target"
+
+
+class Expired(BundleError):
+    """Not to be installed or switched to any more; what serves already goes on."""
+
+    code = "expired"
+
+
+class Downgrade(BundleError):
+    """Older than what was live on the device before."""
+
+    code = "downgrade"
 
 
 class BundleTooLarge(BundleError):

@@ -60,6 +60,17 @@ def locked(home: Path, purpose: str) -> Iterator[None]:
             _sign(file, "")
 
 
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder for a short change of a file in it, which others may be about to change too. Raises: OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _wait(file: FileIO) -> None:
     until = time.monotonic() + WAIT_S
     while True:
@@ -70,7 +81,8 @@ def _wait(file: FileIO) -> None:
                 file.seek(0)
                 holder = file.read(LONGEST).decode(errors="replace")
                 busy = "another push or rollback is at work on this device"
-                raise DeviceError(f"{busy}: {holder}" if holder else busy, "try again when it is done") from error
+                told = f"{busy}: {holder}, for {_age(file)}" if holder else busy
+                raise DeviceError(told, "try again when it is done") from error
             time.sleep(0.05)
         else:
             return
@@ -80,6 +92,12 @@ def _sign(file: FileIO, holder: str) -> None:
     with contextlib.suppress(OSError):  # on a full disk there is still a way back
         file.truncate(0)
         file.write(holder.encode())
+
+
+def _age(file: FileIO) -> str:
+    """How long ago the holder signed."""
+    seconds = max(0, int(time.time() - os.fstat(file.fileno()).st_mtime))
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
 
 
 def _whence() -> str:

@@ -2,20 +2,23 @@
 
 A place belongs to the process that holds the push's connection, and bears its name: the sshd of this connection, or
 the host's own process for a folder as device. While that process lives, no other push removes the place. Afterwards
-the next one does, and keeps the blobs that had arrived whole. Where the process cannot be told, a day decides.
+the next one does, and keeps what had arrived of the blobs that it wants. Where the process cannot be told, a day
+decides.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit_runtime import durable
+from edgekit_runtime import durable, processes
 from edgekit_runtime.errors import BundleError, DeviceError
 
 if TYPE_CHECKING:
@@ -58,6 +61,25 @@ def take_over(place: Path, blob: Descriptor) -> bool:
     return False
 
 
+def take_up(place: Path, blob: Descriptor) -> int:
+    """Take what another push has of a blob, the most that there is; its bytes, which nobody has compared with anything.
+
+    A push that lives goes on writing to its own file.
+    """
+    mine, begun = arrived(place, blob), []
+    with contextlib.suppress(OSError):  # the other push may take it away at any moment
+        for other in place.parent.glob(f"*/{mine.name}"):
+            facts = other.lstat()
+            if stat.S_ISREG(facts.st_mode) and 0 < facts.st_size <= blob.size:
+                begun.append((facts.st_size, other))
+        for _, other in sorted(begun)[-1:]:
+            if _abandoned(other.parent):
+                os.replace(other, mine)
+            else:
+                shutil.copyfile(other, mine)
+    return mine.stat().st_size if mine.exists() else 0
+
+
 def arrived(place: Path, blob: Descriptor) -> Path:
     """Where a blob lies in a place, or would."""
     return place / blob.digest.partition(":")[2]
@@ -72,7 +94,7 @@ def clear(home: Path) -> None:
 
 def _abandoned(place: Path) -> bool:
     found = PLACE.fullmatch(place.name)
-    if found and "-".join(found.groups()) != UNKNOWN and _started(int(found[1])) != found[2]:
+    if found and "-".join(found.groups()) != UNKNOWN and processes.started(int(found[1])) != found[2]:
         return True
     try:
         touched = max(path.stat().st_mtime for path in (place, *place.iterdir()))
@@ -83,22 +105,7 @@ def _abandoned(place: Path) -> bool:
 
 def _owner() -> str:
     """The parent of this command's session: sshd and the local transport give every command a session of its own."""
-    leader = _facts(os.getsid(0))
+    leader = processes.facts(os.getsid(0))
     pid = int(leader[1]) if leader else 0
-    started = _started(pid)
+    started = processes.started(pid)
     return f"{pid}-{started}" if started else UNKNOWN
-
-
-def _started(pid: int) -> str:
-    """When a process was started, in ticks since boot: no other one has had its number then. "" for none."""
-    facts = _facts(pid)
-    return facts[19] if facts else ""
-
-
-def _facts(pid: int) -> list[str]:
-    """What proc(5) tells of a process in ``stat``, from its state on; nothing of one that has ended or is hidden."""
-    try:
-        facts = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
-    except OSError:
-        return []
-    return [] if facts[0] in ("Z", "X") else facts

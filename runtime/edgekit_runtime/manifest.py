@@ -39,7 +39,10 @@ class ProofLimits:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A bundle's config. ``sequence`` rises with every build; the engines stand in order of preference."""
+    """A bundle's config. ``sequence`` rises with every build; the engines stand in order of preference.
+
+    ``expires``: when it is no longer to be installed or switched to, in seconds since 1970; None for never.
+    """
 
     app: str
     version: str
@@ -54,6 +57,7 @@ class Manifest:
     budget: dict[str, Any] = field(default_factory=dict)
     verdict: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    expires: int | None = None
 
 
 def canonical(value: object) -> bytes:
@@ -63,7 +67,12 @@ def canonical(value: object) -> bytes:
 
 
 def dump(manifest: Manifest) -> bytes:
-    return canonical({"schema_version": SCHEMA_VERSION, **asdict(manifest), "interface": manifest.interface.as_dict()})
+    document = {"schema_version": SCHEMA_VERSION, **asdict(manifest), "interface": manifest.interface.as_dict()}
+    if (
+        manifest.expires is None
+    ):  # as it always was: older runtimes know no such key, and refuse the bundles that have it
+        del document["expires"]
+    return canonical(document)
 
 
 def parse(data: bytes) -> Manifest:
@@ -86,6 +95,8 @@ def _manifest(document: dict[str, Any]) -> Manifest:
         if not NAME.fullmatch(document[key]):
             raise ValueError(f"{key} {document[key][:80]!r}")
     document["sequence"] = fields.count(document["sequence"])
+    if "expires" in document:
+        document["expires"] = fields.count(document["expires"])
     document["engines"] = tuple(_engine(fields.table(need)) for need in fields.items(document["engines"]))
     document["interface"] = Interface.of(fields.table(document["interface"]))
     document["proof"] = _proof(fields.table(document["proof"]))

@@ -12,6 +12,7 @@ import shutil
 import sys
 
 ENGINES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu")
+MODULES = ("ai_edge_litert", "tflite_runtime", "onnxruntime")
 PACKAGES = ("numpy", "edgekit-runtime")
 INSTALLED = "install ok installed"
 
@@ -24,6 +25,7 @@ def probe() -> "dict[str, object]":
     return {
         "schema_version": 1,
         "arch": arch(platform.machine(), sys.maxsize > 1 << 32),
+        "emulated": emulated(),
         "model": _text("/sys/firmware/devicetree/base/model") or _text("/proc/device-tree/model") or None,
         "os": os_name(_text("/etc/os-release")) or platform.system(),
         "kernel": platform.release(),
@@ -33,6 +35,7 @@ def probe() -> "dict[str, object]":
         "python_venv": _has("ensurepip"),
         "packages": {name: _version(name) for name in PACKAGES},
         "engines": {name: _version(name) for name in ENGINES},
+        "engine_modules": [name for name in MODULES if _has(name)],
         "cpus": os.cpu_count(),
         "cpu_flags": cpu_flags(_text("/proc/cpuinfo")),
         "memory_mib": mebibytes(memory, "MemTotal"),
@@ -48,6 +51,19 @@ def probe() -> "dict[str, object]":
 def arch(machine: str, is_64_bit: bool) -> str:
     """What wheels must be built for: Raspberry Pi OS runs 32-bit programs under a 64-bit kernel."""
     return "armv7l" if machine == "aarch64" and not is_64_bit else machine
+
+
+def emulated() -> bool:
+    """Whether an emulator runs this program: then its speed is not that of the machine that it shows."""
+    kernel = _text("/proc/sys/kernel/arch")  # since Linux 6.1; qemu's user emulation has another uname, but not this
+    return "QEMU_CPU" in os.environ or (bool(kernel) and family(kernel) != family(platform.machine()))
+
+
+def family(machine: str) -> str:
+    """The processors that run each other's programs: 32-bit ones under a 64-bit kernel."""
+    if machine == "aarch64" or machine.startswith("arm"):
+        return "arm"
+    return "x86" if re.match("x86_64|i[3-6]86", machine) else machine
 
 
 def os_name(os_release: str) -> "str | None":

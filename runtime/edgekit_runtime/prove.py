@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgekit_runtime.bundle import Bundle
     from edgekit_runtime.compare import Outputs
     from edgekit_runtime.manifest import Manifest
+    from edgekit_runtime.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class Proof:
         return {**asdict(self), "max_abs_error": error, "reasons": list(self.reasons)}
 
 
-def prove(bundle: Bundle) -> Proof:
-    """Raises: BundleError, EngineError (the model does not even load)."""
+def prove(bundle: Bundle, setting: Setting | None = None) -> Proof:
+    """The proof in this process, as declared or with a setting. Raises: BundleError, EngineError (it does not load)."""
     vectors = golden.parse(bundle.read(bundle.layer(bundles.GOLDEN_TYPE)))
-    with session.of_bundle(bundle) as serving:
+    with session.of_bundle(bundle, setting=setting) as serving:
         got = [serving.predict(vector.inputs) for vector in vectors]
     engine = f"{serving.engine.name} {serving.engine.version}"
     answers = [(vector.expected, have) for vector, have in zip(vectors, got)]

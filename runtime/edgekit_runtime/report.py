@@ -14,17 +14,20 @@ import json
 import math
 import os
 import re
+import sys
 import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from edgekit_runtime import fields
+from edgekit_runtime import fields, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from edgekit_runtime.probation import Probation
 
 SCHEMA_VERSION = 1
 RELATIVE_ERROR = 0.01
@@ -32,6 +35,8 @@ GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA = math.log(GAMMA)
 
 WINDOW_S = 60.0
+EMULATED = "emulated-"
+"""Begins the name of a session whose times are an emulator's: they are no latencies of anything."""
 SPOOL_BYTES = 1 << 20
 FILE_BYTES = 1 << 17
 
@@ -56,6 +61,10 @@ class Window:
     @property
     def count(self) -> int:
         return sum(self.buckets.values())
+
+    @property
+    def emulated(self) -> bool:
+        return self.session.startswith(EMULATED)
 
 
 def dump(window: Window) -> str:
@@ -177,16 +186,22 @@ def _ends_line(path: Path) -> bool:
 
 
 class Recorder:
-    """Counts calls of one session and hands a window to the spool every WINDOW_S seconds, and at the end."""
+    """Counts calls of one session and hands a window to the spool every WINDOW_S seconds, and at the end.
 
-    def __init__(self, spool: Spool, app: str, release: str, window_s: float = WINDOW_S) -> None:
+    So it does to the probation of a release on trial, also where nothing was called.
+    """
+
+    def __init__(
+        self, spool: Spool, app: str, release: str, window_s: float = WINDOW_S, *, probation: Probation | None = None
+    ) -> None:
         self._spool, self._app, self._release = spool, app, release
-        self._session, self._seq = uuid.uuid4().hex, 0
+        self._session, self._seq = (EMULATED if probe.emulated() else "") + uuid.uuid4().hex, 0
+        self._probation = probation
         self._lock, self._done = threading.Lock(), threading.Event()
         self._reset()
         self._thread = threading.Thread(target=self._run, args=(window_s,), name="edgekit-report", daemon=True)
         self._thread.start()
-        atexit.register(self.close)
+        atexit.register(self._exit)
 
     def record(self, latency_ns: int) -> None:
         """A call that took so long."""
@@ -201,32 +216,39 @@ class Recorder:
 
     def flush(self) -> None:
         """Write the window so far, if it holds anything; a disk that refuses must not stop the inference."""
-        with self._lock:
-            if not self._buckets and not self._errors:
+        window = self._take()
+        if window.buckets or window.errors:
+            try:
+                self._spool.append(window)
+            except OSError:
+                self._put_back(window)
                 return
-            window = Window(
-                self._app,
-                self._release,
-                self._session,
-                self._seq,
-                self._start,
-                time.time(),
-                self._buckets,
-                self._errors,
-            )
-            self._seq += 1
-            self._reset()
-        try:
-            self._spool.append(window)
-        except OSError:
-            self._put_back(window)
+        if self._probation:
+            self._probation.window(window)
 
-    def close(self) -> None:
-        """Write the last window, after one that is being written."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Write the last window, after one that is being written; ``error`` is what the session ends with."""
         self._done.set()
         self._thread.join()
         self.flush()
-        atexit.unregister(self.close)
+        if self._probation:
+            if error is not None:
+                self._probation.blame(error)
+            self._probation.closed()
+        atexit.unregister(self._exit)
+
+    def _exit(self) -> None:
+        """The program ends, perhaps with an error that nobody caught."""
+        self.close(None if hasattr(sys, "ps1") else getattr(sys, "last_value", None))
+
+    def _take(self) -> Window:
+        with self._lock:
+            named = (self._app, self._release, self._session, self._seq, self._start, time.time())
+            window = Window(*named, self._buckets, self._errors)
+            if window.buckets or window.errors:
+                self._seq += 1
+                self._reset()
+            return window
 
     def _reset(self) -> None:
         self._start = time.time()

@@ -1,31 +1,24 @@
 """Signatures: OpenSSH's own (``ssh-keygen -Y``, namespace ``edgekit``) over the bundle's image digest.
 
-The format is SSHSIG (OpenSSH PROTOCOL.sshsig); who may sign stands in ``trust/allowed_signers``
-(ssh-keygen(1), ALLOWED SIGNERS). No cryptography of our own, none installed on the device.
+The format is SSHSIG (OpenSSH PROTOCOL.sshsig); who may sign stands in ``trust/allowed_signers``, whose keys are
+trusted no more in ``trust/revoked_signers`` (ssh-keygen(1), ALLOWED SIGNERS and ``-r``; see ``trust``). No
+cryptography of our own, none installed on the device.
 """
 
 from __future__ import annotations
 
-import base64
-import re
 import subprocess
 import tempfile
 from typing import TYPE_CHECKING
 
-from edgekit_runtime import durable
-from edgekit_runtime.errors import DeviceError, SignatureError
+from edgekit_runtime.errors import DeviceError, RevokedSigner, SignatureError, UnknownSigner
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAMESPACE = "edgekit"
+REVOKED = "revoked_signers"
 TIMEOUT_S = 30
-
-_LINE = re.compile(
-    r'(?P<principals>[A-Za-z0-9@._*?,+-]+)(?P<options>(?: [a-z-]+(?:="[^"]*")?(?:,[a-z-]+(?:="[^"]*")?)*)?)'
-    r" (?P<kind>(?:ssh|sk|ecdsa)-[a-z0-9@.-]+) (?P<blob>[A-Za-z0-9+/]+={0,2})(?: [ -~]*)?"
-)
-"""A line of allowed_signers; OpenSSH passes over one that it cannot read, and nobody would be told."""
 
 
 def message(digest: str) -> bytes:
@@ -34,51 +27,36 @@ def message(digest: str) -> bytes:
 
 
 def verify(digest: str, signature: str, allowed_signers: Path) -> str:
-    """The name of the signer. Raises: SignatureError, or DeviceError where OpenSSH is missing."""
+    """The name of the signer. Raises: SignatureError and its kin, or DeviceError where OpenSSH is missing."""
     if not signature.strip():
         raise SignatureError("the bundle is not signed", "build it again with 'edgekit build'")
-    if not allowed_signers.exists():
-        raise SignatureError("this device trusts no signer yet", "run 'edgekit device setup' for it")
     with tempfile.NamedTemporaryFile(suffix=".sig") as file:
         file.write(signature.encode(errors="replace"))
         file.flush()
-        trust = ["-s", file.name, "-f", str(allowed_signers)]
-        found = _ssh_keygen(["-Y", "find-principals", *trust], message(digest))
-        signer = found.stdout.decode(errors="replace").partition("\n")[0].partition(",")[0].strip()
-        if found.returncode or not signer:
-            raise SignatureError(
-                "the bundle is signed by a key that this device does not trust",
-                "run 'edgekit device setup' from the host whose key it should trust",
-            )
-        checked = _ssh_keygen(["-Y", "verify", "-n", NAMESPACE, "-I", signer, *trust], message(digest))
-    if checked.returncode:
-        raise SignatureError(f"the signature of {signer} does not fit this bundle", "push an untouched copy")
+        return _signer(message(digest), ["-n", NAMESPACE, "-s", file.name], allowed_signers)
+
+
+def _signer(data: bytes, signed: list[str], allowed_signers: Path) -> str:
+    if not allowed_signers.exists():
+        raise UnknownSigner("this device trusts no signer yet", "run 'edgekit device setup' for it")
+    if _ssh_keygen(["-Y", "check-novalidate", *signed], data).returncode:
+        raise SignatureError("the signature does not fit this bundle", "push an untouched copy")
+    trusted = [*signed, "-f", str(allowed_signers)]
+    found = _ssh_keygen(["-Y", "find-principals", *trusted], data)
+    signer = found.stdout.decode(errors="replace").partition("\n")[0].partition(",")[0].strip()
+    named = ["-Y", "verify", *trusted, "-I", signer]
+    if found.returncode or not signer or _ssh_keygen(named, data).returncode:
+        raise UnknownSigner(
+            "the bundle is signed by a key that this device does not trust",
+            "run 'edgekit device setup' from the host whose key it should trust",
+        )
+    revoked = allowed_signers.with_name(REVOKED)
+    if revoked.exists() and _ssh_keygen([*named, "-r", str(revoked)], data).returncode:
+        raise RevokedSigner(
+            f"the bundle is signed by a key of {signer} that is revoked on this device",
+            "build it again, signed with a key that is not ('edgekit trust list')",
+        )
     return signer
-
-
-def trust(allowed_signers: Path, line: str) -> bool:
-    """Add a line to allowed_signers unless it is there; whether it was new. Raises: SignatureError for no such line."""
-    line = line.strip()
-    if not _is_signer(line):
-        raise SignatureError("not a line of allowed_signers for edgekit", "see ssh-keygen(1), ALLOWED SIGNERS")
-    have = allowed_signers.read_bytes().splitlines() if allowed_signers.exists() else []
-    if line.encode() in have:
-        return False
-    durable.folder(allowed_signers.parent)
-    durable.write(allowed_signers, b"".join(old + b"\n" for old in [*have, line.encode()]))
-    return True
-
-
-def _is_signer(line: str) -> bool:
-    found = _LINE.fullmatch(line)
-    if not found or f'namespaces="{NAMESPACE}"' not in found["options"]:
-        return False
-    try:
-        blob = base64.b64decode(found["blob"], validate=True)
-    except ValueError:
-        return False
-    kind = found["kind"].encode()
-    return blob.startswith(len(kind).to_bytes(4, "big") + kind)
 
 
 def _ssh_keygen(arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:

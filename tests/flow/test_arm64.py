@@ -11,32 +11,55 @@ from typing import Any
 
 import numpy as np
 import onnx
+import platformdirs
 import pytest
 
-from edgekit import bundle, fleet, signing, transports
-from edgekit.fleet import Device
+from edgekit import bundle, fleet, signing, target, transports
+from edgekit import simulate as simulating
+from edgekit.cli.places import DEVICES
+from edgekit.lab import board as boards
+from edgekit.lab import requirements
 from edgekit_runtime import golden
-from edgekit_runtime.bundle import GOLDEN_TYPE, MODEL_TYPE, open_layout
+from edgekit_runtime.bundle import GOLDEN_TYPE, MODEL_TYPE, Bundle, open_layout
 from edgekit_runtime.session import Session
-from tests.lab import arm64
-from tests.lab.arm64 import Board, board
+from edgekit_runtime.states import SERVED
 from tests.lab.models import DIGITS, RESNET8, shared
-from tests.lab.project import EDGEKIT, document, settle
+from tests.lab.project import EDGEKIT, document, edgekit, settle
 
-__all__ = ["board"]  # fixture
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+WHY = requirements.lacking(emulated=True)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(WHY is not None, reason=str(WHY)),
+]
 
+CACHE = platformdirs.user_cache_path("edgekit-lab")  # read before a test moves the caller's home
+BOARD = boards.of(target.load("pi"))
 SETUP_TIMEOUT_S = 600.0  # pip, emulated
 Said = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def project(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project whose one device is the board; wheels stay in the cache of the lab."""
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose one device is an emulated board, as it comes out of the box; its tree and wheels are cached."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = settle(tmp_path_factory.mktemp("arm64"), arm64.CACHE, patch)
-        fleet.add(folder, Device("kitchen", board.uri, "pi"))
-        yield folder
+        folder = settle(tmp_path_factory.mktemp("arm64"), CACHE, patch)
+        try:
+            simulate()
+            yield folder
+        finally:
+            simulating.stop("kitchen", folder / DEVICES)
+
+
+def simulate(*words: str) -> Said:
+    """`edgekit device simulate`; skips where Debian's packages cannot be fetched."""
+    command = [*EDGEKIT, "device", "simulate", "kitchen", "--target", "pi", *words, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if "are Debian's packages in reach?" in done.stderr or "this machine's apt has no Debian" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert not done.returncode, done.stderr
+    said: Said = json.loads(done.stdout)
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +122,7 @@ def push(place: str) -> Said:
 def tell(name: str, proof: Said, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         numbers = f"largest error {proof['max_abs_error']:.3g}, agreement {proof['agreement']:.0%}"
-        print(f"\n{name} on {arm64.CPU}, {proof['engine']}: {proof['vectors']} golden vectors, {numbers}")
+        print(f"\n{name} on {BOARD.processor.name}, {proof['engine']}: {proof['vectors']} golden vectors, {numbers}")
 
 
 def live(app: str) -> Said:
@@ -112,11 +135,22 @@ def live(app: str) -> Said:
 
 def test_probe_tells_a_raspberry_pi_with_nothing_on_it(project: Path) -> None:
     facts = document("device", "probe")["facts"]
-    assert (facts["arch"], facts["model"], facts["cpus"]) == ("aarch64", arm64.MODEL, arm64.CORES)
+    assert (facts["arch"], facts["model"], facts["cpus"]) == ("aarch64", BOARD.model, BOARD.cores)
+    assert (facts["emulated"], facts["memory_mib"]) == (True, BOARD.memory_mib)
     assert facts["libc"].startswith("glibc 2.")
     assert facts["os"].startswith("Debian GNU/Linux 12")
     assert "asimddp" in facts["cpu_flags"]
     assert set(facts["engines"].values()) == {None}
+
+
+def test_it_has_no_more_memory_than_the_board(project: Path) -> None:
+    if "MiB of memory" not in simulate()["note"]:
+        pytest.skip("this machine limits no memory")
+    with transports.connect(fleet.find(project, None).uri) as link:
+        told = {
+            mib: link.run(["python3", "-c", f"len(b'x' * ({mib} << 20))"]).status for mib in (100, BOARD.memory_mib)
+        }
+    assert told == {100: 0, BOARD.memory_mib: 137}  # killed
 
 
 def test_setup_brings_wheels_for_arm_from_this_host(litert: Said) -> None:
@@ -153,14 +187,22 @@ def test_an_int8_onnx_model_is_proven_on_arm_by_onnxruntime(
     assert proof["agreement"] == 1.0
 
 
-def test_the_loop_on_the_device_reports_its_latencies(project: Path, digits: Said) -> None:
+def test_the_loop_on_the_device_reports_its_calls_and_no_latencies(project: Path, digits: Said) -> None:
     [chosen] = [candidate for candidate in digits["build"]["candidates"] if candidate["chosen"]]
     assert loop(project) == f"accuracy {chosen['accuracy']:.4f} over 400 samples\n"
     told = document("report")
     assert told["failures"] == []
     [row] = [row for row in told["reports"] if row["app"] == "digits"]
     assert (row["release"], row["count"], row["errors"]) == (digits["build"]["digest"], 400, {})
-    assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
+    assert row["emulated"]
+    assert set(row["latency_ms"].values()) == {None}
+
+
+def test_its_times_choose_no_candidate(digits: Said) -> None:
+    words: list[str | Path] = ["--target", "pi", "--app", "digits", "--calibration", DIGITS / "calibration.npz"]
+    words += ["--evaluation", DIGITS / "evaluation.npz"]
+    refused = edgekit("build", DIGITS / "digits.onnx", *words, "--on", "kitchen", status=1)
+    assert "kitchen is emulated: its times are no latencies" in refused.line
 
 
 def loop(project: Path) -> str:
@@ -179,12 +221,36 @@ def test_a_model_that_computes_something_else_there_is_refused_and_the_old_relea
     assert (pushed["ok"], pushed["error"]["code"]) == (False, "proof_failed")
     assert "outputs differ from the host's" in pushed["error"]["message"]
     current = live("digits")
-    assert (current["digest"], current["state"]["name"]) == (digits["build"]["digest"], "good")
+    assert current["digest"] == digits["build"]["digest"]
+    assert current["state"]["name"] in SERVED
     with np.load(DIGITS / "evaluation.npz") as samples:
         np.savez("one.npz", x=samples["x"][:1])
         label = samples["labels"][0]
     answer = document("run", "--app", "digits", "--input", "one.npz")
     assert int(np.argmax(answer["outputs"]["logits"]["data"])) == label
+    assert answer["latency_ms"] is None
+
+
+def test_a_power_cut_leaves_the_release_that_was_live(digits: Said) -> None:
+    """Its card is cut off while the next bundle goes over: it comes up with the old release, or with the new one."""
+    following = with_the_next_number(Path(digits["build"]["bundle"]), Path("next"))
+    with subprocess.Popen([*EDGEKIT, "push", "next"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "proving" in line:
+                break
+        simulate("--fault", "cut")
+        process.communicate(timeout=120)
+    assert live("digits")["digest"] in (digits["build"]["digest"], following.digest)
+    assert push("next")["release"] == live("digits")["digest"] == following.digest
+
+
+def with_the_next_number(place: Path, destination: Path) -> Bundle:
+    """A bundle like this one, signed, that is newer."""
+    opened, _ = open_layout(place)
+    manifest = replace(opened.manifest, sequence=opened.manifest.sequence + 2)
+    model, told = (opened.read(opened.layer(kind)) for kind in (MODEL_TYPE, GOLDEN_TYPE))
+    return bundle.write(bundle.Contents(manifest, model, told), destination, signing.signer(None))
 
 
 def with_outputs_of_another_model(place: Path, destination: Path) -> Path:

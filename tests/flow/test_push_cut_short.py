@@ -6,70 +6,26 @@ Bundles go to a device over a real sshd; the command runs in a process of its ow
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import count
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import onnx
 import pytest
 
-from edgekit import device as devices
-from edgekit import fleet, transports
-from edgekit import push as pushing
 from edgekit.simulate import Simulated
 from edgekit_runtime.bundle import Bundle
-from tests.lab.bundles import contents, make_bundle
-from tests.lab.project import EDGEKIT, INTERRUPTED, project, served_pi, until
-from tests.lab.sshd import needs_sshd
+from tests.lab.project import INTERRUPTED, project, served_pi, until
+from tests.lab.pushes import Attempt, Lab, hold
+from tests.lab.sshd import needs_sshd, sessions
 
 __all__ = ["project", "served_pi"]  # fixtures
 pytestmark = needs_sshd
-
-
-@dataclass
-class Lab:
-    """A device with a live release, and bundles to replace it."""
-
-    project: Path
-    pi: Simulated
-    numbers: Iterator[int] = field(default_factory=lambda: count(3))
-
-    def bundle(self, padding: int = 0) -> Bundle:
-        number = next(self.numbers)
-        model = onnx.load_from_string(contents().model)
-        model.doc_string = f"{number}" + "x" * padding  # every one has a model of its own to send
-        given = replace(contents(), model=model.SerializeToString())
-        return make_bundle(self.project / f"made/{number}", given, sequence=number)
-
-    def live(self) -> str:
-        """The release that is live, all its bytes checked by the device."""
-        with transports.connect(self.pi.uri) as link:
-            [app] = devices.call(link, "status")["apps"]
-        assert app["current"]["state"]["name"] == "good"
-        return str(app["current"]["digest"])
-
-    def serves(self) -> bool:
-        serving = "import edgekit_runtime as e, numpy as n; e.load('digits').predict(n.zeros((1, 1, 8, 8), 'f4'))"
-        with transports.connect(self.pi.uri) as link:
-            return link.run([f"{self.pi.home}/env/bin/python", "-c", serving]).status == 0
-
-    def push(self, bundle: Bundle) -> list[str]:
-        """A push that has to succeed, whatever was before it; what it told."""
-        device, told = fleet.find(self.project, "pi"), list[str]()
-        with transports.connect(self.pi.uri) as link:
-            pushing.push(pushing.open_parcel(bundle.root), device, link, told.append)
-        assert list((self.pi.home / "incoming").glob("*")) == []
-        return told
-
-    def start(self, bundle: Bundle) -> subprocess.Popen[str]:
-        command = [*EDGEKIT, "push", str(bundle.root), "--to", "pi"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -126,25 +82,6 @@ class TestControlC:
         lab.push(lab.bundle())
 
 
-def sessions(device: Simulated) -> list[int]:
-    """The processes that the device's sshd has started for its connections, and theirs."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parents[int(status.parent.name)] = int(fields[1])
-    found, server = [], int((device.folder / "sshd.pid").read_text())
-    for pid in parents:
-        above = pid
-        while above in parents and above != server:
-            above = parents[above]
-        if above == server and pid != server:
-            found.append(pid)
-    return found
-
-
 class TestLinkCut:
     PADDING = 12_000_000
 
@@ -180,6 +117,45 @@ class TestLinkCut:
             except FileNotFoundError:
                 continue
         return sizes
+
+
+class TestKilled:
+    """EDGEKIT_KILLS=1000 make test-slow ARGS="tests/flow/test_push_cut_short.py -k Killed -s"."""
+
+    KILLS = int(os.environ.get("EDGEKIT_KILLS", "12"))
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(120 + 10 * KILLS)
+    def test_the_old_release_or_the_new_one_and_the_next_push_succeeds(
+        self, lab: Lab, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Attempt(lab, lab.bundle()) as whole:
+            pass
+        assert whole.error is None
+        chance, seen = random.Random(1), Counter[str]()
+        for number in range(self.KILLS):
+            before, moment = lab.live(), chance.uniform(0, whole.seconds * 1.1)
+            with Attempt(lab, lab.bundle(number)) as attempt:
+                time.sleep(moment)
+                self.kill(lab, chance.choice((runtimes, sessions)))
+            seen[hold(lab, before, attempt)] += 1
+        with capsys.disabled():
+            print(f"\n{self.KILLS} kills within {whole.seconds:.1f} s of a push: {dict(seen)}, no other state")
+
+    def kill(self, lab: Lab, choose: Callable[[Simulated], list[int]]) -> None:
+        for pid in choose(lab.pi):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def runtimes(device: Simulated) -> list[int]:
+    """The runtime's processes among them."""
+    found = []
+    for pid in sessions(device):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if b"edgekit_runtime" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
 class TestAtOnce:

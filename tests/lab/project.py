@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from edgekit import fleet, provision, push, signing, target, transports
+from edgekit.device import call
 from edgekit.fleet import Device
 from edgekit.provision import Provisioned
 from edgekit.simulate import Simulated
@@ -214,6 +215,7 @@ def _served(shared: Path) -> tuple[Path, Bundle, Bundle]:
         with transports.connect(device.uri) as link:
             for each in made:
                 push.push(push.open_parcel(each.root), device, link, lambda line: None)
+                call(link, "confirm", "digits")
     return project / "desk", made[0], made[1]
 
 
@@ -222,10 +224,10 @@ def served(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """A device of the project, a folder of this machine, with two releases of the digits."""
     device = Device("desk", f"local:{project / 'desk'}", TARGET)
     fleet.add(project, device)
-    return Served(device, *_copy_of_served(project / "desk", tmp_path_factory.getbasetemp()))
+    return Served(device, *copy_of_served(project / "desk", tmp_path_factory.getbasetemp()))
 
 
-def _copy_of_served(home: Path, shared: Path) -> tuple[Path, Bundle, Bundle]:
+def copy_of_served(home: Path, shared: Path) -> tuple[Path, Bundle, Bundle]:
     original, first, second = _served(shared)
     copytree(original, home, symlinks=True, dirs_exist_ok=True)
     return home, first, second
@@ -250,7 +252,7 @@ def pi(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simu
 def served_pi(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
     """The same with two releases of the digits."""
     with _simulated(project) as device:
-        _copy_of_served(device.home, tmp_path_factory.getbasetemp())
+        copy_of_served(device.home, tmp_path_factory.getbasetemp())
         yield device
 
 

@@ -18,9 +18,10 @@ from urllib.parse import quote
 import pytest
 
 from edgekit import simulate
+from edgekit.lab import sshd
 from edgekit.simulate import Simulated
 
-needs_sshd = pytest.mark.skipif(simulate.find_sshd() is None, reason="no OpenSSH server here: install openssh-server")
+needs_sshd = pytest.mark.skipif(sshd.find() is None, reason="no OpenSSH server here: install openssh-server")
 
 
 @contextmanager
@@ -86,3 +87,22 @@ def new_key(file: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
 def fingerprint(key: Path) -> str:
     """As ssh-keygen itself has it: ``SHA256:…``."""
     return keygen("-lf", key).split()[1]
+
+
+def sessions(device: Simulated) -> list[int]:
+    """The processes that the device's sshd has started for its connections, and theirs."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        parents[int(status.parent.name)] = int(fields[1])
+    found, server = [], int((device.folder / "sshd.pid").read_text())
+    for pid in parents:
+        above = pid
+        while above in parents and above != server:
+            above = parents[above]
+        if above == server and pid != server:
+            found.append(pid)
+    return found

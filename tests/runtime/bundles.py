@@ -19,7 +19,7 @@ import edgekit_runtime
 from edgekit import bundle
 from edgekit.bundle import Contents
 from edgekit.signing import Signer
-from edgekit_runtime import golden, releases
+from edgekit_runtime import golden, releases, switches
 from edgekit_runtime.bundle import IMAGE_TYPE, Bundle, Descriptor, blob_path, open_layout
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits
@@ -145,9 +145,15 @@ def take_in(parcel: Bundle, home: Path, place: Path) -> Release:
 
 
 def go_live(parcel: Bundle, home: Path) -> Release:
-    """Installed, taken as proven, and current."""
+    """Installed, taken as proven, current, and confirmed."""
+    tried = try_out(parcel, home)
+    return switches.confirm(home, tried.bundle.manifest.app, tried.digest)
+
+
+def try_out(parcel: Bundle, home: Path) -> Release:
+    """Installed, taken as proven, and current, on trial."""
     release = releases.mark(install(parcel, home), "proven")
-    return releases.activate(home, release.bundle.manifest.app, release.digest)
+    return switches.activate(home, release.bundle.manifest.app, release.digest)
 
 
 @dataclass(frozen=True)
@@ -162,4 +168,9 @@ class Parcels:
 def serves(parcel: Bundle) -> bool:
     """Whether the app that is live computes what this bundle's model computes."""
     with edgekit_runtime.load(APP) as session:
-        return all(np.allclose(session.predict(x)["y"], x @ weights(parcel.manifest.sequence)) for x in samples())
+        return computes(session, parcel)
+
+
+def computes(session: Session, parcel: Bundle) -> bool:
+    """Whether a session computes what this bundle's model computes."""
+    return all(np.allclose(session.predict(x)["y"], x @ weights(parcel.manifest.sequence)) for x in samples())

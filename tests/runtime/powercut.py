@@ -18,8 +18,10 @@ from typing import Any, Literal
 
 import pytest
 
-Loss = Literal["killed", "names lost", "bytes lost", "all lost", "disk full"]
+Loss = Literal["killed", "names lost", "bytes lost", "all lost", "disk full", "read-only", "error"]
 CUTS: tuple[Loss, ...] = ("killed", "names lost", "bytes lost", "all lost")
+REFUSALS: tuple[Loss, ...] = ("disk full", "read-only", "error")
+"""A disk that is full from the n-th call on, one that becomes read-only then, and one that fails at that call only."""
 REAL = {
     name: getattr(os, name)
     for name in ("open", "write", "fsync", "mkdir", "rmdir", "replace", "link", "symlink", "unlink")
@@ -83,13 +85,19 @@ class Disk:
         self.calls += 1
         if not self.failed:
             return True
-        if self.loss == "disk full":
-            if name not in (NEED_ROOM if before else MAY_NEED_ROOM):
-                return True
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        if self.loss in REFUSALS:
+            return self._refuse(name, path, before)
         if half and not before:
             half()
         raise PowerCut
+
+    def _refuse(self, name: str, path: str, before: bool) -> bool:
+        """Whether the call is done all the same. Raises: OSError."""
+        full, once = self.loss == "disk full", self.loss == "error" and before
+        if once or (full and name not in (NEED_ROOM if before else MAY_NEED_ROOM)):
+            return True
+        code = {"disk full": errno.ENOSPC, "read-only": errno.EROFS, "error": errno.EIO}[self.loss]
+        raise OSError(code, os.strerror(code), path)
 
     def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         place = _absolute(path, dir_fd)

@@ -135,7 +135,7 @@ def test_a_whole_life_on_a_device(home: Path, parcels: Parcels, tmp_path: Path) 
     assert send(parcels.one)["missing"] == []
     proven = done("prove", APP, parcels.one.digest)
     assert (proven["state"]["name"], proven["state"]["proof"]["vectors"]) == ("proven", 4)
-    assert done("activate", APP, parcels.one.digest)["state"]["name"] == "good"
+    assert done("activate", APP, parcels.one.digest)["state"]["name"] == "trial"
 
     x = samples()[0]
     (tmp_path / "in.npz").write_bytes(arrays.dump({"x": x}))
@@ -151,15 +151,25 @@ def test_a_whole_life_on_a_device(home: Path, parcels: Parcels, tmp_path: Path) 
     (window,) = done("report")["windows"]
     assert (window["app"], window["release"], sum(window["buckets"].values())) == (APP, parcels.one.digest, 1)
 
+    assert done("confirm", APP)["state"]["name"] == "good"
+
     install(parcels.two)
     done("prove", APP, parcels.two.digest)
     done("activate", APP, parcels.two.digest)
+    (app,) = done("status")["apps"]
+    assert (app["current"]["state"]["name"], app["current"]["trial"]["calls"], app["left"]) == ("trial", 0, None)
+    assert app["current"]["trial"]["until"] == "100 inferences or 10 minutes of service"
     (app,) = done("status")["apps"]
     assert (app["app"], app["current"]["version"], app["previous"]["version"]) == (APP, "2", "1")
     assert done("rollback", APP)["version"] == "1"
     (app,) = done("status")["apps"]
     assert app["current"]["digest"] == parcels.one.digest
+    assert (app["left"]["release"], app["left"]["code"]) == (parcels.two.digest, "by_hand")
     assert done("status")["home"] == str(home)
+    (app,) = done("why", APP)["apps"]
+    assert [event["what"] for event in app["events"]] == ["activated", "confirmed", "activated", "rolled_back"]
+    assert app["latency"]["calls"] == 1
+    assert done("why")["apps"] == [app]
 
 
 def test_a_signer_is_added_once(home: Path, parcels: Parcels, tmp_path: Path, signer: Signer) -> None:
@@ -294,9 +304,9 @@ class TestErrors:
 def test_what_litert_says_stays_off_standard_output(home: Path, signer: Signer, tmp_path: Path) -> None:
     """(The library below it announces its delegate when it loads a model.)"""
     release = bundles.install(write(tmp_path / "b", signer, bundles.tflite_contents("litert")), home)
-    answer = command("prove", APP, release.digest)
+    answer = command("attempt", APP, release.digest, stdin={"setting": None})
     assert "XNNPACK" in answer.stderr
-    proof = answer.document["state"]["proof"]
+    proof = answer.document["proof"]
     assert (proof["ok"], proof["vectors"], proof["engine"].split()[0]) == (True, 3, "litert")
 
 

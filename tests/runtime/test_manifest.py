@@ -65,6 +65,11 @@ def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
         parse(data)
 
 
+def test_without_a_date_it_is_as_it_always_was() -> None:
+    assert "expires" not in DOCUMENT
+    assert json.loads(dump(replace(MANIFEST, expires=5)))["expires"] == 5
+
+
 @pytest.mark.parametrize("data", GARBAGE, ids=lambda data: repr(data[:12]))
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(BundleError):
@@ -94,6 +99,9 @@ def test_garbage_is_refused(data: bytes) -> None:
         ("proof", {"vectors": "4", "max_abs_error": 0.1, "min_agreement": 0.9}),
         ("proof", {"vectors": 4, "max_abs_error": 0.1}),
         ("budget", []),
+        ("expires", None),
+        ("expires", -1),
+        ("expires", "2099-01-01"),
         ("extra", 1),
     ],
 )

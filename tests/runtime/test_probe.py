@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from edgekit_runtime import probe as probing
-from edgekit_runtime.probe import arch, cpu_flags, l4t, mebibytes, os_name, package_version, probe
+from edgekit_runtime.probe import arch, cpu_flags, family, l4t, mebibytes, os_name, package_version, probe
 
 SOURCE = Path(probing.__file__)
 PYENV = Path.home() / ".pyenv" / "versions"
 KEYS = [
     "schema_version",
     "arch",
+    "emulated",
     "model",
     "os",
     "kernel",
@@ -30,6 +31,7 @@ KEYS = [
     "python_venv",
     "packages",
     "engines",
+    "engine_modules",
     "cpus",
     "cpu_flags",
     "memory_mib",
@@ -122,6 +124,27 @@ def test_l4t_from_a_jetson_s_release_file(text: str, version: str | None) -> Non
 )
 def test_cpu_flags_of_the_first_core(text: str, flags: list[str]) -> None:
     assert cpu_flags(text) == flags
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("x86_64", "i686", True),
+        ("aarch64", "armv8l", True),
+        ("aarch64", "arm", True),
+        ("x86_64", "aarch64", False),
+        ("riscv64", "x86_64", False),
+        ("riscv64", "riscv64", True),
+    ],
+)
+def test_a_kernel_of_another_family_is_an_emulator_s(one: str, other: str, same: bool) -> None:
+    assert (family(one) == family(other)) is same
+
+
+def test_nothing_emulates_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not probe()["emulated"]
+    monkeypatch.setenv("QEMU_CPU", "cortex-a72")
+    assert probe()["emulated"]
 
 
 def test_memory_in_mebibytes() -> None:

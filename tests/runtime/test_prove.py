@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgekit.bundle import Contents
 from edgekit.signing import Signer
-from edgekit_runtime import golden, releases
+from edgekit_runtime import golden, switches
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import BundleError, DeviceError, EngineError, InvalidInput
@@ -61,14 +61,14 @@ def test_a_model_that_computes_something_else_is_not_proven(
     signer: Signer, tmp_path: Path, home: Path, parcels: Parcels, name: str
 ) -> None:
     go_live(parcels.two, home)
-    release = install(write(tmp_path / "b", signer, swapped(linear_by(wrong()[name]))), home)
+    release = install(write(tmp_path / "b", signer, swapped(linear_by(wrong()[name]), sequence=3)), home)
     proof = prove(release.bundle)
     assert not proof.ok
     assert proof.reasons[0].startswith("outputs differ from the host's by ")
     assert ("inf" in proof.reasons[0]) == (name == "no number")
     json.dumps(proof.as_dict(), allow_nan=False)
     with pytest.raises(DeviceError, match="not proven"):
-        releases.activate(home, APP, release.digest)
+        switches.activate(home, APP, release.digest)
     assert serves(parcels.two)
 
 

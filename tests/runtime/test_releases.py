@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.signing import Signer
-from edgekit_runtime import bundle, releases
+from edgekit_runtime import bundle, releases, switches
 from edgekit_runtime import home as homes
 from edgekit_runtime.bundle import Bundle, Descriptor, blob_path, open_layout
 from edgekit_runtime.errors import (
@@ -117,7 +118,7 @@ class TestInstalling:
     def test_an_app_s_name_stays_in_its_folder(self, home: Path, signer: Signer, tmp_path: Path, app: str) -> None:
         with pytest.raises(BundleError):
             install(write(tmp_path / "evil", signer, contents(1, app=app)), home)
-        for call in (releases.pointed, releases.find, releases.activate):
+        for call in (releases.pointed, releases.find, switches.activate):
             with pytest.raises(BundleError, match="no app name"):
                 call(home, app, "current")
 
@@ -139,32 +140,32 @@ class TestStates:
         for state in ("installed", "bad", "odd"):
             releases.mark(release, state)
             with pytest.raises(DeviceError, match=f"is {state}, not proven"):
-                releases.activate(home, APP, release.digest)
+                switches.activate(home, APP, release.digest)
         assert releases.apps(home) == []
         releases.mark(release, "proven")
-        assert releases.activate(home, APP, release.digest).state.name == "good"
+        assert switches.activate(home, APP, release.digest).state.name == "trial"
         assert serves(parcels.one)
 
     def test_a_release_that_is_not_here(self, home: Path, parcels: Parcels) -> None:
         for digest in (parcels.one.digest, "sha256:" + "0" * 64):
             with pytest.raises(NotInstalled, match="is not on this device"):
-                releases.activate(home, APP, digest)
+                switches.activate(home, APP, digest)
 
     def test_a_proven_release_whose_bytes_are_damaged_does_not_serve(self, home: Path, parcels: Parcels) -> None:
         go_live(parcels.one, home)
         release = releases.mark(install(parcels.two, home), "proven")
         damage(home, parcels.two, bundle.MODEL_TYPE)
         with pytest.raises(DigestMismatch):
-            releases.activate(home, APP, release.digest)
+            switches.activate(home, APP, release.digest)
         assert serves(parcels.one)
 
     def test_switching_keeps_the_way_back(self, home: Path, parcels: Parcels) -> None:
         first, second = go_live(parcels.one, home), go_live(parcels.two, home)
         assert serves(parcels.two)
         assert releases.pointed(home, APP, "previous") == first.digest
-        assert releases.activate(home, APP, second.digest) == second
+        assert switches.activate(home, APP, second.digest) == second
         assert releases.pointed(home, APP, "previous") == first.digest
-        assert releases.rollback(home, APP, "too slow").digest == first.digest
+        assert switches.rollback(home, APP, "too slow").digest == first.digest
         assert serves(parcels.one)
         left = releases.find(home, APP, second.digest).state
         assert (left.name, left.reason) == ("bad", "too slow")
@@ -172,18 +173,18 @@ class TestStates:
 
     def test_there_is_no_way_back_from_the_first_release(self, home: Path, parcels: Parcels) -> None:
         with pytest.raises(NotInstalled):
-            releases.rollback(home, APP, "")
+            switches.rollback(home, APP, "")
         go_live(parcels.one, home)
         with pytest.raises(DeviceError, match="no previous release"):
-            releases.rollback(home, APP, "")
+            switches.rollback(home, APP, "")
         assert serves(parcels.one)
 
     def test_there_is_no_way_back_twice(self, home: Path, parcels: Parcels) -> None:
         go_live(parcels.one, home)
         go_live(parcels.two, home)
-        releases.rollback(home, APP, "")
+        switches.rollback(home, APP, "")
         with pytest.raises(DeviceError, match="no previous release"):
-            releases.rollback(home, APP, "")
+            switches.rollback(home, APP, "")
         assert serves(parcels.one)
 
     def test_there_is_no_way_back_to_a_bad_release(self, home: Path, parcels: Parcels) -> None:
@@ -191,7 +192,7 @@ class TestStates:
         go_live(parcels.two, home)
         releases.mark(first, "bad", reason="it crashed")
         with pytest.raises(DeviceError, match=r"marked bad \(it crashed\)"):
-            releases.rollback(home, APP, "")
+            switches.rollback(home, APP, "")
         assert serves(parcels.two)
 
     def test_there_is_no_way_back_to_a_damaged_release(self, home: Path, parcels: Parcels) -> None:
@@ -199,7 +200,7 @@ class TestStates:
         go_live(parcels.two, home)
         damage(home, parcels.one, bundle.MODEL_TYPE)
         with pytest.raises(DigestMismatch):
-            releases.rollback(home, APP, "")
+            switches.rollback(home, APP, "")
         assert serves(parcels.two)
 
     @pytest.mark.parametrize("harm", ["model", "image", "state", "folder", "pointer"])
@@ -217,7 +218,7 @@ class TestStates:
         else:
             (home / "apps" / APP / "current").unlink()
             (home / "apps" / APP / "current").symlink_to("releases/nowhere")
-        releases.rollback(home, APP, "damaged")
+        switches.rollback(home, APP, "damaged")
         assert serves(parcels.one)
 
     def test_a_proof_that_another_push_outran_does_not_take_good_away(self, home: Path, parcels: Parcels) -> None:
@@ -233,7 +234,7 @@ class TestStates:
         go_live(parcels.other, home)
         go_live(parcels.two, home)
         assert releases.apps(home) == ["other", APP]
-        releases.rollback(home, APP, "")
+        switches.rollback(home, APP, "")
         assert releases.current(home, "other").digest == parcels.other.digest
         with pytest.raises(NotInstalled):
             releases.find(home, "other", parcels.one.digest)
@@ -272,7 +273,7 @@ class TestStates:
         found = releases.find(home, APP, release.digest).state
         assert (found.name, found.reason) == ("installed", "its state could not be read")
         with pytest.raises(DeviceError, match="not proven"):
-            releases.activate(home, APP, release.digest)
+            switches.activate(home, APP, release.digest)
         assert go_live(parcels.one, home).state.name == "good"
 
 
@@ -299,17 +300,26 @@ class TestLock:
         place = send(parcels.one, home)
         calls: list[Callable[[], object]] = [
             lambda: take_in(parcels.one, home, place),
-            lambda: releases.activate(home, APP, parcels.one.digest),
-            lambda: releases.rollback(home, APP, ""),
+            lambda: switches.activate(home, APP, parcels.one.digest),
+            lambda: switches.rollback(home, APP, ""),
         ]
         for call in calls:
             with pytest.raises(DeviceError) as caught:
                 call()
-            holder = f"the test (process {other.pid})"
-            assert caught.value.message == f"another push or rollback is at work on this device: {holder}"
+            told = rf"another push or rollback is at work on this device: the test \(process {other.pid}\), for \d s"
+            assert re.fullmatch(told, caught.value.message)
             assert caught.value.hint == "try again when it is done"
         assert len(list(place.iterdir())) == 4
         assert not (home / "apps").exists()
+
+    def test_who_waits_is_told_for_how_long(
+        self, home: Path, other: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(homes, "WAIT_S", 0.0)
+        an_hour_ago = time.time() - 3600
+        os.utime(home / "lock", (an_hour_ago, an_hour_ago))
+        with pytest.raises(DeviceError, match=r"\), for 60 min — "), locked(home, "me"):
+            pass
 
     def test_who_waits_comes_next(self, home: Path, parcels: Parcels, other: subprocess.Popen[str]) -> None:
         with ThreadPoolExecutor(1) as pool:

@@ -10,8 +10,8 @@ import pytest
 
 from edgekit.signing import Signer
 from edgekit_runtime import verify
-from edgekit_runtime.errors import DeviceError, SignatureError
-from edgekit_runtime.verify import trust
+from edgekit_runtime.errors import DeviceError, RevokedSigner, SignatureError, UnknownSigner
+from edgekit_runtime.trust import add
 from tests.runtime.bundles import make_key
 
 DIGEST = "sha256:" + "ab" * 32
@@ -50,7 +50,7 @@ class TestVerify:
         command = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(tmp_path / "key")]
         subprocess.run(command, check=True)
         key = Signer(tmp_path / "key")
-        assert trust(tmp_path / "allowed", key.allowed_line())
+        assert add(tmp_path / "allowed", key.allowed_line())
         assert verify.verify(DIGEST, key.sign(DIGEST), tmp_path / "allowed")
 
     @pytest.mark.parametrize("signature", ["", " \n"])
@@ -71,8 +71,9 @@ class TestVerify:
         ids=lambda text: repr(text[:12]),
     )
     def test_what_is_no_signature_is_refused(self, allowed: Path, signature: str) -> None:
-        with pytest.raises(SignatureError):
+        with pytest.raises(SignatureError) as caught:
             verify.verify(DIGEST, signature, allowed)
+        assert caught.value.code == "signature"
 
     def test_a_changed_signature_is_refused(self, allowed: Path, signer: Signer) -> None:
         whole = signer.sign(DIGEST)
@@ -83,7 +84,7 @@ class TestVerify:
                 verify.verify(DIGEST, whole[:place] + other + whole[place + 1 :], allowed)
 
     def test_an_unknown_key_is_refused(self, allowed: Path, stranger: Signer) -> None:
-        with pytest.raises(SignatureError, match="does not trust") as caught:
+        with pytest.raises(UnknownSigner, match="does not trust") as caught:
             verify.verify(DIGEST, stranger.sign(DIGEST), allowed)
         assert "device setup" in (caught.value.hint or "")
 
@@ -105,7 +106,7 @@ class TestVerify:
         signature = signer.sign(DIGEST)
         assert verify.verify(DIGEST, signature, allowed)
         allowed.write_text(f"# {signer.allowed_line()}\n{stranger.allowed_line()}\n")
-        with pytest.raises(SignatureError, match="does not trust"):
+        with pytest.raises(UnknownSigner):
             verify.verify(DIGEST, signature, allowed)
 
     def test_a_key_beyond_its_date_is_refused(self, allowed: Path, signer: Signer) -> None:
@@ -121,7 +122,7 @@ class TestVerify:
     @pytest.mark.parametrize("text", [None, "", "# nobody\n"], ids=["no file", "empty", "comments"])
     def test_a_device_that_trusts_nobody_refuses(self, allowed: Path, signer: Signer, text: str | None) -> None:
         allowed.unlink() if text is None else allowed.write_text(text)
-        with pytest.raises(SignatureError) as caught:
+        with pytest.raises(UnknownSigner) as caught:
             verify.verify(DIGEST, signer.sign(DIGEST), allowed)
         assert "device setup" in (caught.value.hint or "")
 
@@ -146,63 +147,21 @@ class TestVerify:
         with pytest.raises(DeviceError, match="did not answer"):
             verify.verify(DIGEST, "signature", allowed)
 
+    @pytest.mark.parametrize("kind", ["list", "KRL"])
+    def test_a_revoked_key_is_refused_and_another_one_is_not(
+        self, allowed: Path, signer: Signer, stranger: Signer, kind: str
+    ) -> None:
+        allowed.write_text(f"{line(stranger, name='bob')}\n{line(signer)}\n")
+        revoked, public = allowed.with_name("revoked_signers"), signer.key.with_name(f"{signer.key.name}.pub")
+        if kind == "list":
+            revoked.write_text(f"# Ann's\n{signer.public()}\n")
+        else:
+            subprocess.run(["ssh-keygen", "-q", "-k", "-f", revoked, public], check=True)
+        with pytest.raises(RevokedSigner, match="a key of ann@desk that is revoked"):
+            verify.verify(DIGEST, signer.sign(DIGEST), allowed)
+        assert verify.verify(DIGEST, stranger.sign(DIGEST), allowed) == "bob"
 
-class TestTrust:
-    def test_a_key_is_trusted_from_then_on(self, tmp_path: Path, signer: Signer) -> None:
-        place = tmp_path / "trust" / "allowed_signers"
-        assert trust(place, signer.allowed_line())
-        assert verify.verify(DIGEST, signer.sign(DIGEST), place)
-
-    def test_a_second_time_changes_nothing(self, allowed: Path, signer: Signer) -> None:
-        before = allowed.read_bytes()
-        assert not trust(allowed, f"  {signer.allowed_line()}\n")
-        assert allowed.read_bytes() == before
-
-    def test_what_stands_there_stays(self, allowed: Path, signer: Signer, stranger: Signer) -> None:
-        allowed.write_bytes(b"# Andr\xe9's desk\n\n" + signer.allowed_line().encode())  # Latin-1, no last line feed
-        assert trust(allowed, stranger.allowed_line())
-        assert allowed.read_bytes().startswith(b"# Andr\xe9's desk\n\n")
-        for key in (signer, stranger):
-            assert verify.verify(DIGEST, key.sign(DIGEST), allowed)
-
-    @pytest.mark.parametrize(
-        "options",
-        [
-            'namespaces="edgekit"',
-            'valid-before="20990101",namespaces="edgekit"',
-            'cert-authority,namespaces="edgekit"',
-            'namespaces="edgekit",valid-after="20200101Z"',
-        ],
-    )
-    def test_options_and_a_comment_are_allowed(self, tmp_path: Path, signer: Signer, options: str) -> None:
-        assert trust(tmp_path / "allowed", f"{line(signer, options, 'a@b,*@c.example')} Ann's key")
-
-    @pytest.mark.parametrize(
-        "junk",
-        [
-            "",
-            "junk",
-            "# {line}",
-            "{line}\n{line}",
-            "{line}\r{line}",
-            "{line} \0",
-            "{line} \x1b[2J",
-            'ann namespaces="edgekit"',
-            'ann namespaces="edgekit" ssh-ed25519',
-            'ann namespaces="edgekit" ssh-ed25519 AAAA',
-            'ann namespaces="edgekit" ssh-ed25519 not base64',
-            'ann namespaces="edgekit ssh-ed25519 {blob}',
-            'ann namespaces="edgekit" ssh-rsa {blob}',
-            "ann ssh-ed25519 {blob}",
-            'ann namespaces="git" ssh-ed25519 {blob}',
-            'ann ssh-ed25519 {blob} namespaces="edgekit"',
-            'namespaces="edgekit" ssh-ed25519 {blob}',
-            'ann namespaces="edgekit" -----BEGIN OPENSSH PRIVATE KEY-----',
-        ],
-    )
-    def test_junk_is_refused_and_changes_nothing(self, allowed: Path, stranger: Signer, junk: str) -> None:
-        before = allowed.read_bytes()
-        text = junk.replace("{line}", line(stranger)).replace("{blob}", stranger.allowed_line().split()[-1])
-        with pytest.raises(SignatureError, match="not a line of allowed_signers"):
-            trust(allowed, text)
-        assert allowed.read_bytes() == before
+    def test_where_the_revoked_ones_cannot_be_read_nobody_is_trusted(self, allowed: Path, signer: Signer) -> None:
+        allowed.with_name("revoked_signers").write_bytes(b"\xff" * 100)
+        with pytest.raises(RevokedSigner):
+            verify.verify(DIGEST, signer.sign(DIGEST), allowed)

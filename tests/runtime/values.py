@@ -119,6 +119,7 @@ MANIFESTS = st.builds(
     budget=TABLE,
     verdict=TABLE,
     provenance=TABLE,
+    expires=st.none() | WHOLE,
 )
 COUNTS = st.integers(0, 2**40)
 WINDOWS = st.builds(

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Threads to use, and execution providers in order (ONNX Runtime)."""
+    """Threads to use, and execution providers in order (ONNX Runtime).
+
+    ``plain``: without what makes the engine fast and may be at fault on a processor, where it can do without.
+    """
 
     threads: int = 1
     providers: tuple[str, ...] = ()
+    plain: bool = False
 
 
 class Engine(Protocol):
@@ -50,12 +54,12 @@ BUILT_IN = {
 }
 
 
-def load(model: bytes, needs: Sequence[EngineNeed]) -> Engine:
+def load(model: bytes, needs: Sequence[EngineNeed], *, plain: bool = False) -> Engine:
     """The model in the first of the engines that is installed here. Raises: EngineNotInstalled, EngineError."""
     refusals = []
     for need in needs:
         try:
-            return _loader(need.name)(model, EngineOptions(need.threads, need.providers))
+            return _loader(need.name)(model, EngineOptions(need.threads, need.providers, plain))
         except EngineNotInstalled as error:
             refusals.append(error)
     wanted = " or ".join(need.name for need in needs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
@@ -20,25 +20,33 @@ if TYPE_CHECKING:
 def load(model: bytes, options: EngineOptions) -> Engine:
     """Raises: EngineNotInstalled, EngineError."""
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError as error:
         raise EngineNotInstalled(
             f"ai-edge-litert cannot be imported ({error})", "pip install ai-edge-litert"
         ) from error
-    return LiteRT("litert", _version("ai-edge-litert"), Interpreter, model, options)
+    return LiteRT("litert", _version("ai-edge-litert"), _made(Interpreter, OpResolverType, options), model)
 
 
 def load_tflite(model: bytes, options: EngineOptions) -> Engine:
     """Raises: EngineNotInstalled (also beside numpy 2, with which tflite-runtime fails at the first model)."""
     try:
-        from tflite_runtime.interpreter import Interpreter
+        from tflite_runtime.interpreter import Interpreter, OpResolverType
     except ImportError as error:
         raise EngineNotInstalled(
             f"tflite-runtime cannot be imported ({error})", "pip install tflite-runtime"
         ) from error
     if int(np.__version__.partition(".")[0]) >= 2:
         raise EngineNotInstalled(f"tflite-runtime does not work with numpy {np.__version__}", "pip install 'numpy<2'")
-    return LiteRT("tflite", _version("tflite-runtime"), Interpreter, model, options)
+    return LiteRT("tflite", _version("tflite-runtime"), _made(Interpreter, OpResolverType, options), model)
+
+
+def _made(interpreter: Any, resolver: Any, options: EngineOptions) -> Callable[[bytes], Any]:
+    """How to make an interpreter of a model; a plain one has no delegate, which is XNNPACK."""
+    kernels = resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if options.plain else resolver.AUTO
+    return lambda model: interpreter(
+        model_content=model, num_threads=options.threads, experimental_op_resolver_type=kernels
+    )
 
 
 class LiteRT:
@@ -46,10 +54,10 @@ class LiteRT:
 
     provider = "cpu"
 
-    def __init__(self, name: str, engine_version: str, interpreter: Any, model: bytes, options: EngineOptions) -> None:
+    def __init__(self, name: str, engine_version: str, made: Callable[[bytes], Any], model: bytes) -> None:
         self.name, self.version = name, engine_version
         try:
-            self._interpreter = interpreter(model_content=model, num_threads=options.threads)
+            self._interpreter = made(model)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"{name} {engine_version} cannot load the model: {_line(error)}") from error

@@ -51,6 +51,8 @@ class OnnxRuntime:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = ERRORS_ONLY
+        if options.plain:
+            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if _sums_overflow():
             settings.add_session_config_entry(*EXACT_SUMS)
         available = ort.get_available_providers()

@@ -1,0 +1,1 @@
+"""Pushes by edgekit beside other ways to bring a file to a machine over SSH."""

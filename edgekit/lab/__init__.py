@@ -1,0 +1,1 @@
+"""Lab: what throw-away devices on this machine are made of. ``edgekit.simulate`` puts them together."""

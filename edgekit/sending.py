@@ -1,0 +1,185 @@
+"""Sending: what a device lacks of a bundle, as frames in one stream that it takes in while it comes.
+
+The device says what it lacks, what it kept of a push that was cut, and which of its blobs are similar; the rest is
+decided here (see ``delta``), piece by piece and not long before it goes.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from edgekit import copies, delta
+from edgekit import device as devices
+from edgekit.delta import Base, Bytes, Piece
+from edgekit.errors import DeviceError
+from edgekit.transports import Transport
+from edgekit_runtime import similar
+from edgekit_runtime.bundle import IMAGE_TYPE, Descriptor, blob_path
+from edgekit_runtime.patch import CHUNK
+from edgekit_runtime.receiving import TOLD, told_of
+
+AT_WORK, AHEAD = 2, 4
+TELL_S = 2.0
+FAST, SURE = 12e6, 1 << 21
+"""Bytes a second from which on deflating costs more time than it saves, and how many must have gone to know them: the
+first few go into buffers, however slow the link is."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A bundle's folder and blobs, the image first, and what the device is told of it: digest, signature, …"""
+
+    root: Path
+    blobs: tuple[Descriptor, ...]
+    order: Mapping[str, Any]
+
+    def path(self, blob: Descriptor) -> Path:
+        return blob_path(self.root, blob.digest)
+
+
+def send(load: Load, transport: Transport, tell: Callable[[str], None]) -> int:
+    """Send what the device lacks, and have it installed; the bytes that went over.
+
+    Raises: BundleError and its kin, DeviceError, TransportError. What a cut left, the next push goes on with.
+    """
+    asked = {"blobs": [blob.as_dict() for blob in load.blobs], "known": copies.known()}
+    answer = devices.call(transport, "missing", stdin=asked)
+    if "bases" not in answer:
+        raise DeviceError("the runtime on this device is of an older edgekit", "run 'edgekit device setup' for it")
+    bases = _bases(answer["bases"])
+    lacking = [Part.of(blob, load, answer["kept"]) for blob in load.blobs if blob.digest in answer["missing"]]
+    parts = [{**part.blob.as_dict(), "kept": part.kept} for part in lacking]
+    order = {**load.order, "incoming": answer["incoming"], "blobs": parts, "bases": [each.digest for each in bases]}
+    meter = Meter(sum(part.blob.size - part.kept for part in lacking), tell)
+    devices.call(transport, "install", stdin=order, body=_frames(lacking, [each.base for each in bases], meter))
+    copies.remember(load.path(blob) for blob in load.blobs)
+    return meter.sent
+
+
+@dataclass(frozen=True)
+class Part:
+    """A blob that the device lacks, its bytes, and how many of them from the start it has kept."""
+
+    blob: Descriptor
+    data: Bytes
+    kept: int
+
+    @staticmethod
+    def of(blob: Descriptor, load: Load, told: Sequence[Mapping[str, Any]]) -> Part:
+        data = np.memmap(load.path(blob), np.uint8, "r") if blob.size else np.zeros(0, np.uint8)
+        found = [each for each in told if each["digest"] == blob.digest]
+        return Part(blob, data, _known_again(data, found[0]["size"], found[0]["chunks"]) if found else 0)
+
+    @property
+    def name(self) -> str:
+        return "image" if self.blob.media_type == IMAGE_TYPE else self.blob.media_type.split(".")[2]
+
+
+def _known_again(data: Bytes, size: int, chunks: str) -> int:
+    """How many bytes on the device, chunk by chunk, are the right ones."""
+    good = 0
+    for number in range(0, len(chunks), 2 * TOLD):
+        end = min(good + CHUNK, size, len(data))
+        if told_of(data[good:end].tobytes()) != chunks[number : number + 2 * TOLD]:
+            break
+        good = end
+    return good
+
+
+@dataclass(frozen=True)
+class Source:
+    """A blob of the device that frames may name."""
+
+    digest: str
+    base: Base
+
+
+def _bases(told: Sequence[Mapping[str, Any]]) -> list[Source]:
+    """Those of which something is known here: a copy, or the sums that the device gave."""
+    found: list[Source] = []
+    for each in told:
+        digest, size, number = each["digest"], each["size"], len(found) + 1
+        copy = None if "sums" in each else copies.opened(digest)
+        if copy is not None:
+            block = similar.block_of(size)
+            sums = similar.signature(io.BytesIO(copy.data), block)
+            found.append(Source(digest, Base(number, size, block, sums, copy)))
+        elif "sums" in each:
+            found.append(Source(digest, Base(number, size, each["block"], base64.b85decode(each["sums"]))))
+    return found
+
+
+def _frames(parts: Sequence[Part], bases: Sequence[Base], meter: Meter) -> Iterator[bytes]:
+    with ThreadPoolExecutor(AT_WORK) as pool:
+        for part in parts:
+            meter.begin(part)
+            todo = delta.pieces(part.data, part.kept, bases if part.blob.size >= similar.LEAST else ())
+            jobs = ((piece.length, pool.submit(_frame, part.data, piece, bases, meter)) for piece in todo)
+            for length, frame in _ahead(jobs):
+                meter.go()
+                yield frame
+                meter.add(length, len(frame))
+
+
+def _frame(data: Bytes, piece: Piece, bases: Sequence[Base], meter: Meter) -> bytes:
+    """To a device that has nothing alike, over a fast link: as it is."""
+    if not bases and meter.link_is_fast:
+        return delta.plain(data, piece)
+    return delta.frame(data, piece, bases)
+
+
+def _ahead(jobs: Iterator[tuple[int, Future[bytes]]]) -> Iterator[tuple[int, bytes]]:
+    """Their results in order; only a few are begun before they are due."""
+    begun = deque(islice(jobs, AHEAD))
+    while begun:
+        length, job = begun.popleft()
+        yield length, job.result()
+        begun.extend(islice(jobs, 1))
+
+
+@dataclass
+class Meter:
+    """Tells how it goes: ``total`` bytes are to come about, for which ``sent`` have gone over so far."""
+
+    total: int
+    tell: Callable[[str], None]
+    sent: int = 0
+    _done: int = 0
+    _name: str = ""
+    _started: float = 0.0
+    _told: float = 0.0
+    _last: float = 0.0
+    _going_s: float = 0.0
+
+    @property
+    def link_is_fast(self) -> bool:
+        return self.sent > SURE and self.sent > FAST * self._going_s
+
+    def begin(self, part: Part) -> None:
+        if not self._name:
+            self._started = self._told = monotonic()
+        self._name = part.name
+        self.tell(f"sending {part.name}, {part.blob.size} bytes")
+
+    def go(self) -> None:
+        self._last = monotonic()
+
+    def add(self, done: int, sent: int) -> None:
+        self._done, self.sent, now = self._done + done, self.sent + sent, monotonic()
+        self._going_s += now - self._last
+        if now - self._told >= TELL_S and self._done < self.total:
+            self._told, seconds = now, now - self._started
+            left = seconds * (self.total - self._done) / self._done
+            share, rate = self._done / self.total, self.sent / seconds / 1024
+            self.tell(f"sending {self._name}: {share:.0%}, {rate:.0f} KiB/s, {left:.0f} s left")

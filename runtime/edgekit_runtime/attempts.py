@@ -1,0 +1,133 @@
+"""Attempts: a release's proof as declared, then with safer settings until one holds, each in a process of its own.
+
+A kernel that fails may take its process with it. A command that died so would prove nothing and pin nothing, so the
+one that tries is not the one that decides.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgekit_runtime import blackbox, fields, releases
+from edgekit_runtime.errors import (
+    BundleError,
+    EdgekitError,
+    EngineNotInstalled,
+    InvalidInput,
+    NotInstalled,
+    ProofFailed,
+)
+from edgekit_runtime.setting import ladder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgekit_runtime.releases import Release
+    from edgekit_runtime.setting import Setting
+
+ALL_S = 280.0
+"""For all attempts together; a host waits 300 seconds for an answer."""
+_BUNDLE: list[type[EdgekitError]] = [BundleError, *BundleError.__subclasses__()]
+_HOPELESS: list[type[EdgekitError]] = [*_BUNDLE, EngineNotInstalled, InvalidInput, NotInstalled]
+HOPELESS = {kind.code: kind for kind in _HOPELESS}
+"""Errors that no other setting makes good."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """``proof`` is what the vectors gave; where they gave nothing ``error`` says why, and ``tail`` how it ended."""
+
+    proof: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
+    tail: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return self.proof.get("ok") is True
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(self.proof["reasons"]) if self.proof else str(self.error["message"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``proof`` is the one to keep; ``failures`` are of what was tried before it, ``tail`` of the first of them."""
+
+    proof: dict[str, Any]
+    failures: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+
+
+def settle(home: Path, release: Release) -> Release:
+    """The release, proven as declared or with the first safer setting that holds; what was tried is in the black box.
+
+    Raises: ProofFailed, after it has been marked bad; else as prove and releases.judged.
+    """
+    app, outcome = release.bundle.manifest.app, prove(release)
+    ok, reason = outcome.proof["ok"], "; ".join(outcome.failures)
+    if outcome.failures:
+        more = {"code": ProofFailed.code, "reason": reason, "tail": list(outcome.tail)}
+        blackbox.note(home, app, blackbox.event("pinned" if ok else "proof_failed", release.digest, **more))
+    if ok:
+        return releases.judged(home, release, "proven", proof=outcome.proof)
+    releases.judged(home, release, "bad", code=ProofFailed.code, reason=reason, proof=outcome.proof)
+    raise ProofFailed(f"{app}: not proven on this device: {reason}")
+
+
+def prove(release: Release) -> Outcome:
+    """Raises: BundleError and its kin, EngineNotInstalled, InvalidInput: what no setting makes good."""
+    until = time.monotonic() + ALL_S
+    first = _attempt(release, None, until)
+    if first.error.get("code") in HOPELESS:
+        raise HOPELESS[first.error["code"]](str(first.error["message"]), first.error.get("hint"))
+    if first.ok:
+        return Outcome(first.proof)
+    failures = [first.reason]
+    for setting in ladder(release.bundle.manifest.engines):
+        tried = _attempt(release, setting, until)
+        if tried.ok:
+            note = f"pinned to {setting}: as declared, {first.reason}"
+            return Outcome({**tried.proof, "setting": setting.as_dict(), "note": note}, tuple(failures), first.tail)
+        if tried.error.get("code") != EngineNotInstalled.code:
+            failures.append(f"{setting}: {tried.reason}")
+    return Outcome({**first.proof, "ok": False, "reasons": failures}, tuple(failures), first.tail)
+
+
+def _attempt(release: Release, setting: Setting | None, until: float) -> Attempt:
+    """The runtime's ``attempt`` in a fresh process, which may crash or hang."""
+    command = [sys.executable, *(["-I"] if sys.flags.isolated else []), "-m", "edgekit_runtime", "attempt"]
+    asked = json.dumps({"setting": setting and setting.as_dict()}).encode()
+    seconds = max(0.0, until - time.monotonic())
+    try:
+        done = subprocess.run(
+            [*command, release.bundle.manifest.app, release.digest],
+            input=asked,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return _failed(f"it did not end within {ALL_S:g} s", b"")
+    try:
+        answer = fields.load(done.stdout)
+        return Attempt(answer.get("proof", {}), answer.get("error", {}))
+    except ValueError:
+        return _failed(f"the engine crashed ({_ending(done.returncode)})", done.stderr)
+
+
+def _failed(reason: str, stderr: bytes) -> Attempt:
+    return Attempt(error={"message": reason}, tail=tuple(blackbox.tail(stderr.decode(errors="replace"))))
+
+
+def _ending(status: int) -> str:
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"status {status}"
