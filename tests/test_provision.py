@@ -255,13 +255,9 @@ def test_a_full_disk_leaves_the_old_environment(link: Transport, desk: Device, s
 class TestInterrupted:
     """Ctrl-C again and again: the old environment goes on working, and at last a setup succeeds."""
 
-    @needs_sshd
-    def test_over_ssh(self, project: Path, pi: Simulated) -> None:
-        self.interrupted(project, "pi", pi.home, (0.8,))
-
     @pytest.mark.slow
     @needs_sshd
-    def test_over_ssh_more_often(self, project: Path, pi: Simulated) -> None:
+    def test_over_ssh(self, project: Path, pi: Simulated) -> None:
         self.interrupted(project, "pi", pi.home, [0.3 + 0.25 * step for step in range(12)])
 
     @pytest.mark.slow

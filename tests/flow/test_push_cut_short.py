@@ -72,7 +72,7 @@ class TestControlC:
             pytest.param("sending image", marks=pytest.mark.slow),
             pytest.param("sending manifest", marks=pytest.mark.slow),
             "sending model",
-            "proving",
+            pytest.param("proving", marks=pytest.mark.slow),
         ],
     )
     def test_the_old_release_or_the_new_one(self, lab: Lab, word: str) -> None:
@@ -169,6 +169,7 @@ class TestAtOnce:
                 assert last_line(text).startswith("edgekit: pi: "), text
         return statuses
 
+    @pytest.mark.slow
     def test_two_bundles(self, lab: Lab) -> None:
         for _ in range(2):
             before, bundles = lab.live(), [lab.bundle(), lab.bundle()]
