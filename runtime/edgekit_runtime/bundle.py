@@ -101,6 +101,15 @@ def check_blob(root: Path, descriptor: Descriptor) -> None:
         durable.check_file(blob_path(root, descriptor.digest), descriptor.digest, descriptor.size)
 
 
+def has_blob(root: Path, descriptor: Descriptor) -> bool:
+    """Whether a blob is there with the right bytes."""
+    try:
+        check_blob(root, descriptor)
+    except BundleError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def _readable(digest: str) -> Iterator[None]:
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit_runtime import admission, durable, incoming, states, trust, verify
 from edgekit_runtime import bundle as bundles
 from edgekit_runtime.bundle import SMALL, Bundle, Descriptor
-from edgekit_runtime.errors import BundleError, DeviceError, NotInstalled
+from edgekit_runtime.errors import DeviceError, NotInstalled
 from edgekit_runtime.home import NAME, app_folder, locked
 from edgekit_runtime.states import State
 
@@ -45,7 +45,7 @@ def missing(home: Path, blobs: list[Descriptor]) -> tuple[Path, list[Descriptor]
     Raises: DeviceError when they do not fit on the disk.
     """
     place = incoming.make(home)
-    lacking = [blob for blob in blobs if not (_has(home, blob) or incoming.take_over(place, blob))]
+    lacking = [blob for blob in blobs if not (bundles.has_blob(home, blob) or incoming.take_over(place, blob))]
     begun = sum(incoming.take_up(place, blob) for blob in lacking)
     incoming.clear(home)
     need, free = sum(blob.size for blob in lacking) - begun, shutil.disk_usage(home).free
@@ -53,14 +53,6 @@ def missing(home: Path, blobs: list[Descriptor]) -> tuple[Path, list[Descriptor]
         shutil.rmtree(place)
         raise DeviceError(f"the bundle needs {need >> 10} KiB, the disk has {free >> 10} KiB free", "make room on it")
     return place, lacking
-
-
-def _has(home: Path, blob: Descriptor) -> bool:
-    try:
-        bundles.check_blob(home, blob)
-    except BundleError:
-        return False
-    return True
 
 
 def install(home: Path, place: Path, digest: str, signature: str, *, allow_downgrade: bool = False) -> Release:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgekit_runtime import bundle as bundles
 from edgekit_runtime.bundle import Descriptor
-from edgekit_runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +40,7 @@ def bases(home: Path, lacking: Sequence[Descriptor], known: Sequence[str]) -> li
             ranked = sorted(stored, key=lambda each: (_distance(each[0].size, blob.size), -each[1]))
             for rank, (base, _) in enumerate(ranked[:NEAREST]):
                 theirs = base.digest.partition(":")[2][:PREFIX] in known
-                if (theirs or not rank) and base.digest not in found and _is_whole(home, base):
+                if (theirs or not rank) and base.digest not in found and bundles.has_blob(home, base):
                     found[base.digest] = {"digest": base.digest, "size": base.size, **_told(home, base, theirs)}
     return list(found.values())
 
@@ -56,14 +55,6 @@ def _stored(home: Path) -> Iterator[tuple[Descriptor, float]]:
 
 def _distance(one: int, other: int) -> float:
     return max(one, other) / min(one, other)
-
-
-def _is_whole(home: Path, blob: Descriptor) -> bool:
-    try:
-        bundles.check_blob(home, blob)
-    except BundleError:
-        return False
-    return True
 
 
 def _told(home: Path, base: Descriptor, theirs: bool) -> dict[str, Any]:
