@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from edgekit.compat.fingerprint import Fingerprint
 from edgekit.errors import (
     BundleError,
     BundleTooLarge,
-    DeviceError,
     DigestMismatch,
     EngineNotInstalled,
     IncompatibleTarget,
@@ -118,13 +117,12 @@ def push(
     check_target(parcel, device)
     before = _live(transport, app)
     place, was = str(parcel.bundle.root.absolute()), before["digest"] if before else ""
-    sent = 0
     with hooking.around(hooking.Event(device.name, device.uri, app, digest, was, place), hooks, tell):
-        if not before or was != digest or before["state"]["name"] not in SERVED:
+        if before and was == digest and before["state"]["name"] in SERVED:
+            sent, now = 0, before
+        else:
             _check_age(parcel, before, allow_downgrade)
-            _preflight(parcel, device, transport, tell)
-            sent = _deliver(parcel, device, transport, tell, allow_downgrade=allow_downgrade)
-        now = _confirmed(transport, app, digest)
+            sent, now = _deliver(parcel, device, transport, tell, allow_downgrade=allow_downgrade)
     total = sum(blob.size for blob in parcel.blobs)
     seconds, state, previous = round(time.monotonic() - started, 3), now["state"], was if was != digest else ""
     return Pushed(
@@ -134,25 +132,16 @@ def push(
 
 def _deliver(
     parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None], *, allow_downgrade: bool
-) -> int:
-    """Send, install, prove, switch; the bytes that went over."""
+) -> tuple[int, dict[str, Any]]:
+    """Send, install, prove, switch; the bytes that went over, and the release that is live then."""
     app, digest = parcel.bundle.manifest.app, parcel.bundle.digest
     order = {"digest": digest, "signature": parcel.signature, "allow_downgrade": allow_downgrade}
-    sent = sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), transport, tell)
+    check = partial(_preflight, parcel, device, tell)
+    sent = sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), transport, tell, check)
     tell("proving on the device")
     _prove(parcel, device, transport)
-    devices.call(transport, "activate", app, digest, *(["--allow-downgrade"] if allow_downgrade else []))
-    return sent
-
-
-def _confirmed(transport: Transport, app: str, digest: str) -> dict[str, Any]:
-    """The release that is live after all, which is this one. Raises: DeviceError."""
-    now = _live(transport, app)
-    if not now or now["digest"] != digest:
-        other = now["digest"][:19] if now else "nothing"
-        switched = f"{app}: {other} is live, not {digest[:19]}: another push or rollback came after it"
-        raise DeviceError(switched, "look at 'edgekit status'")
-    return now
+    older = ["--allow-downgrade"] if allow_downgrade else []
+    return sent, devices.call(transport, "activate", app, digest, *older)
 
 
 def rollback(
@@ -181,9 +170,9 @@ def _check_age(parcel: Parcel, live: dict[str, Any] | None, allow_downgrade: boo
     admission.admit(manifest, facts, allow_downgrade=allow_downgrade)
 
 
-def _preflight(parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None]) -> None:
+def _preflight(parcel: Parcel, device: Device, tell: Callable[[str], None], facts: sending.Facts) -> None:
     """Before a byte is sent; the proof decides the rest. Raises: EngineNotInstalled, IncompatibleTarget."""
-    manifest, facts = parcel.bundle.manifest, devices.probe(transport)
+    manifest = parcel.bundle.manifest
     preflight.check_engines(device.name, manifest.engines, facts)
     try:
         found = _fingerprint(parcel)

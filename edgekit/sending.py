@@ -11,6 +11,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,14 +23,17 @@ import numpy as np
 from edgekit import copies, delta
 from edgekit import device as devices
 from edgekit.delta import Base, Bytes, Piece
-from edgekit.errors import DeviceError
+from edgekit.errors import DeviceError, EdgekitError, TransportError
 from edgekit.transports import Transport
 from edgekit_runtime import similar
 from edgekit_runtime.bundle import IMAGE_TYPE, Descriptor, blob_path
 from edgekit_runtime.patch import CHUNK
 from edgekit_runtime.receiving import TOLD, told_of
 
+Facts = Mapping[str, Any]
+
 AT_WORK, AHEAD = 2, 4
+CLEAN_UP_S = 15.0
 TELL_S = 2.0
 FAST, SURE = 12e6, 1 << 21
 """Bytes a second from which on deflating costs more time than it saves, and how many must have gone to know them: the
@@ -48,15 +52,15 @@ class Load:
         return blob_path(self.root, blob.digest)
 
 
-def send(load: Load, transport: Transport, tell: Callable[[str], None]) -> int:
+def send(
+    load: Load, transport: Transport, tell: Callable[[str], None], check: Callable[[Facts], None] = lambda facts: None
+) -> int:
     """Send what the device lacks, and have it installed; the bytes that went over.
 
+    ``check`` looks at the device's facts (``edgekit_runtime.probe``) before a byte of the bundle goes, and may raise.
     Raises: BundleError and its kin, DeviceError, TransportError. What a cut left, the next push goes on with.
     """
-    asked = {"blobs": [blob.as_dict() for blob in load.blobs], "known": copies.known()}
-    answer = devices.call(transport, "missing", stdin=asked)
-    if "bases" not in answer:
-        raise DeviceError("the runtime on this device is of an older edgekit", "run 'edgekit device setup' for it")
+    answer = _offer(load, transport, check)
     bases = _bases(answer["bases"])
     lacking = [Part.of(blob, load, answer["kept"]) for blob in load.blobs if blob.digest in answer["missing"]]
     parts = [{**part.blob.as_dict(), "kept": part.kept} for part in lacking]
@@ -65,6 +69,21 @@ def send(load: Load, transport: Transport, tell: Callable[[str], None]) -> int:
     devices.call(transport, "install", stdin=order, body=_frames(lacking, [each.base for each in bases], meter))
     copies.remember(load.path(blob) for blob in load.blobs)
     return meter.sent
+
+
+def _offer(load: Load, transport: Transport, check: Callable[[Facts], None]) -> dict[str, Any]:
+    """What the device lacks, has and is; nothing stays there when it is refused. Raises: as ``send``."""
+    asked = {"blobs": [blob.as_dict() for blob in load.blobs], "known": copies.known()}
+    answer = devices.call(transport, "missing", stdin=asked)
+    if "facts" not in answer:
+        raise DeviceError("the runtime on this device is of an older edgekit", "run 'edgekit device setup' for it")
+    try:
+        check(answer["facts"])
+    except EdgekitError:
+        with suppress(TransportError):
+            transport.run(["rm", "-rf", answer["incoming"]], timeout_s=CLEAN_UP_S)
+        raise
+    return answer
 
 
 @dataclass(frozen=True)

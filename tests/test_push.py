@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -354,27 +354,6 @@ def test_after_a_cut_only_the_rest_is_sent(project: Path, desk: Device, link: Tr
 def send(parcel: Parcel, link: Transport) -> int:
     order = {"digest": parcel.bundle.digest, "signature": parcel.signature}
     return sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), link, lambda line: None)
-
-
-class Overtaken:
-    """A way to a device where something else happens just after a switch."""
-
-    def __init__(self, link: Transport, then: Callable[[], object]) -> None:
-        self._link, self._then = link, then
-        self.put, self.get, self.close = link.put, link.get, link.close
-
-    def run(self, argv: Sequence[str], **how: Any) -> Completed:
-        done = self._link.run(argv, **how)
-        if "activate" in argv:
-            self._then()
-        return done
-
-
-def test_a_push_that_another_one_overtakes_says_so(project: Path, served: Served, link: Transport) -> None:
-    mine, theirs = (make_bundle(project / f"{number}", sequence=number) for number in (3, 4))
-    with pytest.raises(DeviceError, match=f"{theirs.digest[:19]} is live, not {mine.digest[:19]}: another push"):
-        push(mine.root, served.device, Overtaken(link, lambda: push(theirs.root, served.device, link)))
-    assert live(link) == theirs.digest
 
 
 class TestFindBundle:

@@ -19,6 +19,7 @@ from edgekit_runtime import (
     fields,
     home,
     incoming,
+    probe,
     receiving,
     releases,
     report,
@@ -40,7 +41,8 @@ STDIN_BYTES = 8 << 20
 def missing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Standard input: {"blobs": [descriptor, …], "known": [digest's beginning, …]}; which of them to send and to where.
 
-    That is a folder for this push. ``kept``: what it has already of them; ``bases``: what they may build upon.
+    That is a folder for this push. ``kept``: what it has already of them; ``bases``: what they may build upon;
+    ``facts``: what this machine is.
     """
     place, document = home.default_home(), _stdin()
     documents = fields.items(document["blobs"])
@@ -58,6 +60,7 @@ def missing(arguments: argparse.Namespace) -> dict[str, Any]:
         "incoming": str(folder),
         "kept": kept,
         "bases": similar.bases(place, lacking, known),
+        "facts": probe.probe(),
     }
 
 
@@ -140,7 +143,7 @@ def why(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """One inference: arrays by input name from an .npz (``x`` for a single input), outputs to an .npz."""
-    from edgekit_runtime import arrays, probe
+    from edgekit_runtime import arrays
 
     try:
         inputs = arrays.load(Path(arguments.input).read_bytes())
