@@ -28,6 +28,8 @@ Lacks = Mapping[Calibrator, float]
 
 FEW = 3
 """Where so many answers are lacking, one layer in float may bring them, whichever: layers are not ranked first."""
+MUCH = 0.2
+"""Int8 that lacks a larger share of the answers is not tried by other ranges: the best by calibration data was."""
 MEASURED_LATER = ("max_p95_ms", "max_memory_mib")
 BYTES = 1 << 29
 """As much of the baseline's outputs is kept while mixes are tried."""
@@ -87,12 +89,18 @@ class Mixing:
 
     def _search(self, lacks: Lacks) -> dict[str, Any]:
         lacks = dict(lacks)
-        for each in self.workshop.calibrators(self.recipe):
-            if each not in lacks and not lacks.setdefault(each, self._lacks(self._plain(each))):
+        for each in self._others(lacks):
+            if not lacks.setdefault(each, self._lacks(self._plain(each))):
                 return _told(self._plain(each), ())
         best = min(lacks, key=lambda each: lacks[each])
         alone = self._one_layer(best) if lacks[best] <= FEW else None
         return _told(*(alone or self._layers(best)))
+
+    def _others(self, lacks: Lacks) -> list[Calibrator]:
+        """The calibrators that may still bring what is lacking; none where it is too much to be the ranges' fault."""
+        if lacks and min(lacks.values()) > MUCH * self.baseline.measured.samples:
+            return []
+        return [each for each in self.workshop.calibrators(self.recipe) if each not in lacks]
 
     def _one_layer(self, calibrator: Calibrator) -> Found | None:
         """The first that holds the budget, of those whose own outputs have most noise: what is lacking is little."""
