@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Callable
 
 from edgekit_runtime import blackbox, crashes, logbook, processes, releases, service, states, switches, trial
 from edgekit_runtime.errors import EdgekitError, EngineNotInstalled, InvalidInput
+from edgekit_runtime.trial import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +38,12 @@ def serving(home: Path, app: str) -> Release:
     except EdgekitError as error:
         if states.read(folder).name == "trial" and switches.way_back(home, app):
             with _bookkeeping():
-                return switches.leave(home, folder, "damaged", error.message)
+                return switches.leave(home, folder, "trial", Decision(trial.LEAVE, "damaged", error.message))
         raise
     if release.state.name == "bad" and switches.way_back(home, app):  # a way back that was cut short
         with _bookkeeping():
-            return switches.leave(home, folder, release.state.code, release.state.reason)
+            why = Decision(trial.LEAVE, release.state.code, release.state.reason)
+            return switches.leave(home, folder, "bad", why)
     if release.state.name != "trial":
         return release
     with _bookkeeping():
@@ -71,7 +73,7 @@ def settle(home: Path, release: Release, book: Logbook) -> str:
     seen = book.facts(switches.way_back(home, manifest.app))
     decision = trial.decide(seen, trial.policy(manifest.budget))
     if decision.verdict == trial.LEAVE:
-        switches.leave(home, release.folder, decision.code, decision.reason)
+        switches.leave(home, release.folder, "trial", decision)
     elif decision.verdict == trial.CONFIRM:
         switches.confirm(home, manifest.app, release.digest, "served")
     return decision.verdict

@@ -17,6 +17,8 @@ from edgekit_runtime.releases import Release, current, find, folder_of, mark, po
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgekit_runtime.trial import Decision
+
 BY_HAND = "by_hand"
 
 
@@ -66,18 +68,18 @@ def rollback(home: Path, app: str, reason: str) -> Release:
         return _go_back(home, app, BY_HAND, reason)
 
 
-def leave(home: Path, folder: Path, code: str, reason: str) -> Release:
+def leave(home: Path, folder: Path, seen: str, why: Decision) -> Release:
     """The same for the release in a folder that fails its trial, or is live and bad after a cut; what is current then.
 
-    Nothing is done when it is no more so. Raises: as rollback.
+    ``seen``: the state that was decided on; nothing is done when the release is in another one, or not current any
+    more. Raises: as rollback.
     """
     app = folder.parents[1].name
     with locked(home, f"the end of a trial of {app}"):
-        state = states.read(folder).name
-        if pointed(home, app, "current") != f"sha256:{folder.name}" or state not in ("trial", "bad"):
+        if pointed(home, app, "current") != f"sha256:{folder.name}" or states.read(folder).name != seen:
             return current(home, app)
-        with audit.told(home, "rollback", app=app, code=code, reason=reason) as told:
-            back = _go_back(home, app, code, reason)
+        with audit.told(home, "rollback", app=app, code=why.code, reason=why.reason) as told:
+            back = _go_back(home, app, why.code, why.reason)
             told.update(digest=back.digest, signer=back.state.signer)
         return back
 

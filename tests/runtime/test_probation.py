@@ -22,6 +22,7 @@ from edgekit_runtime.errors import DigestMismatch, EdgekitError, EngineError, En
 from edgekit_runtime.probation import Probation, facts
 from edgekit_runtime.releases import Release
 from edgekit_runtime.report import Recorder, Spool
+from edgekit_runtime.trial import LEAVE, Decision
 from tests.runtime.bundles import APP, Parcels, contents, go_live, samples, serves, try_out, write
 from tests.runtime.powercut import Loss, failing
 
@@ -244,6 +245,15 @@ class TestLeft:
 
 
 class TestStays:
+    def test_where_a_way_back_that_was_cut_short_has_ended_and_another_trial_begun(
+        self, home: Path, parcels: Parcels
+    ) -> None:
+        go_live(parcels.one, home)
+        release = try_out(parcels.two, home)
+        late = Decision(LEAVE, "by_hand", "of the trial before")
+        assert switches.leave(home, release.folder, "bad", late).digest == parcels.two.digest
+        assert state(home, parcels.two)[0] == "trial"
+
     def test_without_a_release_to_go_back_to_and_says_so(self, home: Path, parcels: Parcels) -> None:
         release = try_out(parcels.one, home)
         serve(0, wrong=30)
