@@ -69,6 +69,11 @@ def call(
     return answer
 
 
+def app(transport: Transport, name: str) -> dict[str, Any]:
+    """What a device says of an app (``status``); empty where it has none of that name. Raises: as ``call``."""
+    return next((each for each in call(transport, "status")["apps"] if each["app"] == name), {})
+
+
 @contextmanager
 def scratch(transport: Transport, home: str, purpose: str) -> Iterator[str]:
     """A folder of this caller's own in a device's home, for as long as the block runs. Raises: TransportError."""

@@ -21,7 +21,7 @@ from edgekit.hooks import FOLDER
 from edgekit.policy import Calls, Look
 from edgekit.push import Parcel, Pushed
 from edgekit.transports import Transport
-from edgekit_runtime.report import Window, merge
+from edgekit_runtime.report import Window, merge, summed
 
 PUSHED, FAILED, OFFLINE, WITHDRAWN = "pushed", "failed", "offline", "withdrawn"
 
@@ -87,7 +87,7 @@ def withdraw(errand: Errand) -> Outcome:
     """Take the device back to the release before, if the errand's release is the one that is live."""
 
     def work(transport: Transport) -> dict[str, Any]:
-        if _live(_app(transport, errand.app)) != errand.release:
+        if _live(devices.app(transport, errand.app)) != errand.release:
             raise DeviceError(f"{errand.release[:19]} is not live there any more", "edgekit status")
         release = pushing.rollback(errand.app, errand.device, transport, _unheard, hooks=Path(errand.hooks))
         return {"release": release["digest"]}
@@ -99,7 +99,7 @@ def look(errand: Errand) -> Look:
     """What has become of the release since it was pushed."""
     try:
         with reached(errand.device, _options(errand)) as transport:
-            app = _app(transport, errand.app)
+            app = devices.app(transport, errand.app)
             windows = [window for window in reports.windows(transport) if window.app == errand.app]
     except EdgekitError as error:
         return Look(None, silent=error.message)
@@ -136,11 +136,6 @@ def _parcel(folder: str, release: str) -> Parcel:
     return parcel
 
 
-def _app(transport: Transport, name: str) -> dict[str, Any]:
-    """What a device says of an app; nothing where it has none of that name."""
-    return next((app for app in devices.call(transport, "status")["apps"] if app["app"] == name), {})
-
-
 def _live(app: dict[str, Any]) -> str | None:
     current = app.get("current")
     return str(current["digest"]) if current else None
@@ -155,9 +150,5 @@ def _left(app: dict[str, Any], release: str) -> str | None:
 def _calls(windows: list[Window], release: str | None) -> Calls:
     """What was counted of a release; of calls in an emulator how many, but not how long they took."""
     own = [window for window in windows if window.release == release]
-    errors: dict[str, int] = {}
-    for window in own:
-        for code, number in window.errors.items():
-            errors[code] = errors.get(code, 0) + number
-    buckets = merge(own)
+    buckets, errors = merge(own), summed(window.errors for window in own)
     return Calls({0: sum(buckets.values())} if any(window.emulated for window in own) else buckets, errors)

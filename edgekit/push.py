@@ -148,8 +148,8 @@ def rollback(
     app: str, device: Device, transport: Transport, tell: Callable[[str], None], *, hooks: Path = hooking.FOLDER
 ) -> dict[str, Any]:
     """The release that a device serves once it has gone back. Raises: NotInstalled, DeviceError, BundleError."""
-    found = [each["current"] for each in devices.call(transport, "status")["apps"] if each["app"] == app]
-    left = found[0]["digest"] if found and found[0] else ""
+    current = devices.app(transport, app).get("current")
+    left = current["digest"] if current else ""
     release = devices.call(transport, "rollback", app)
     event = hooking.Event(device.name, device.uri, app, release["digest"], left, outcome="live")
     hooking.inform("on-rollback", event, hooks, tell)
@@ -195,10 +195,9 @@ def _fingerprint(parcel: Parcel) -> Fingerprint:
 
 def _live(transport: Transport, app: str) -> dict[str, Any] | None:
     """The release of an app that serves now; None for none, or one that is damaged."""
-    found = [each for each in devices.call(transport, "status")["apps"] if each["app"] == app]
-    if not found or not found[0]["current"] or "error" in found[0]["current"]:
-        return None
-    return {**found[0]["current"], "highest": found[0].get("highest", 0)}
+    found = devices.app(transport, app)
+    current = found.get("current")
+    return {**current, "highest": found.get("highest", 0)} if current and "error" not in current else None
 
 
 def _prove(parcel: Parcel, device: Device, transport: Transport) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from edgekit.errors import ConfigError, EdgekitError
-from edgekit_runtime.report import Window, merge, percentile
+from edgekit_runtime.report import Window, merge, percentile, summed
 
 ATTEMPTS = 5
 BUSY_S = 30
@@ -165,10 +165,7 @@ def _window(row: Any) -> Window:
 
 
 def _summary(device: str, app: str, release: str, windows: list[Window]) -> Summary:
-    buckets, errors = merge(windows), dict[str, int]()
-    for window in windows:
-        for code, number in window.errors.items():
-            errors[code] = errors.get(code, 0) + number
+    buckets, errors = merge(windows), summed(window.errors for window in windows)
     emulated = any(window.emulated for window in windows)
     told = buckets and not emulated
     p50, p95, p99 = (percentile(buckets, share) / 1e6 if told else None for share in (0.5, 0.95, 0.99))

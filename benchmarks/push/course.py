@@ -45,20 +45,30 @@ class Course:
     @property
     def target(self) -> Path:
         """Where the others put the model."""
-        return self.device.folder / "account" / "model.onnx"
+        return copied_to(self.device)
 
     def empty(self) -> None:
         """A device that is set up and has nothing, and a host that has sent nothing."""
-        shutil.rmtree(self.device.home, ignore_errors=True)
         shutil.rmtree(self.folder / "cache" / "edgekit" / "sent", ignore_errors=True)
-        (self.device.home / "trust").mkdir(parents=True)
-        (self.device.home / "trust" / "allowed_signers").write_text(f"{self.signer.allowed_line()}\n")
-        (self.device.home / "env").symlink_to(sys.prefix)
-        self.target.unlink(missing_ok=True)
+        empty(self.device, self.signer)
 
     def enlist(self) -> None:
         (self.folder / "project").mkdir()
         fleet.add(self.folder / "project", Device("pi", self.uri, MANIFEST.target))
+
+
+def copied_to(device: Simulated) -> Path:
+    """Where others than edgekit put the model."""
+    return device.folder / "account" / "model.onnx"
+
+
+def empty(device: Simulated, signer: Signer) -> None:
+    """Leave a device that is set up and has no model."""
+    shutil.rmtree(device.home, ignore_errors=True)
+    (device.home / "trust").mkdir(parents=True)
+    (device.home / "trust" / "allowed_signers").write_text(f"{signer.allowed_line()}\n")
+    (device.home / "env").symlink_to(sys.prefix)
+    copied_to(device).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

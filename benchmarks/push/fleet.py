@@ -15,7 +15,7 @@ from time import monotonic
 
 import click
 
-from benchmarks.push.course import Model, models
+from benchmarks.push.course import Model, copied_to, empty, models
 from edgekit import fleet, signing, simulate
 from edgekit.cli.output import print_table
 from edgekit.errors import EdgekitError
@@ -58,7 +58,7 @@ class Crew:
     @property
     def targets(self) -> dict[str, str]:
         """Where the others put the model on each device."""
-        return {each.name: str(each.folder / "account" / "model.onnx") for each in self.devices}
+        return {each.name: str(copied_to(each)) for each in self.devices}
 
     @property
     def configuration(self) -> Path:
@@ -70,10 +70,7 @@ class Crew:
     def empty(self) -> None:
         """Devices that are set up and have nothing."""
         for each in self.devices:
-            subprocess.run(["rm", "-rf", each.home, self.targets[each.name]], check=True)
-            (each.home / "trust").mkdir(parents=True)
-            (each.home / "trust" / "allowed_signers").write_text(f"{self.signer.allowed_line()}\n")
-            (each.home / "env").symlink_to(sys.prefix)
+            empty(each, self.signer)
 
 
 Bring = Callable[[Crew, Model], None]

@@ -141,9 +141,7 @@ def _each(devices: Sequence[Any], accept: bool, work: Callable[[Any], Any]) -> l
         except EdgekitError as error:
             return device, None, error
 
-    with fanout.executor() as pool:
-        done = {device.name: future.result() for device, future in fanout.each(pool, one, devices)}
-    return [done[device.name] for device in devices]
+    return fanout.at_once(one, devices)
 
 
 def _with(result: Result, key: str, shown: Any) -> dict[str, Any]:

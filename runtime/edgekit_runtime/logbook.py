@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edgekit_runtime import durable, fields, probe, processes
 from edgekit_runtime.errors import InvalidInput
 from edgekit_runtime.home import held
-from edgekit_runtime.report import percentile
+from edgekit_runtime.report import percentile, summed
 from edgekit_runtime.trial import Facts
 
 if TYPE_CHECKING:
@@ -65,11 +65,8 @@ class Logbook:
 
     def served(self, window: Window, seconds: float) -> Logbook:
         """With what one session did meanwhile."""
-        errors = dict(self.errors)
-        for code, number in window.errors.items():
-            errors[code] = errors.get(code, 0) + number
-        buckets = {index: self.buckets.get(index, 0) + n for index, n in window.buckets.items()}
-        return replace(self, seconds=self.seconds + seconds, buckets={**self.buckets, **buckets}, errors=errors)
+        buckets, errors = summed([self.buckets, window.buckets]), summed([self.errors, window.errors])
+        return replace(self, seconds=self.seconds + seconds, buckets=buckets, errors=errors)
 
     def facts(self, has_previous: bool) -> Facts:
         """An input that does not fit is its sender's error; where none fitted, the release takes other inputs."""

@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgekit_runtime import fields, probe
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgekit_runtime.probation import Probation
+
+Key = TypeVar("Key", int, str)
 
 SCHEMA_VERSION = 1
 RELATIVE_ERROR = 0.01
@@ -104,10 +106,15 @@ def _short(value: object) -> str:
 
 def merge(windows: Iterable[Window]) -> dict[int, int]:
     """The buckets of all of them together."""
-    total: dict[int, int] = {}
-    for window in windows:
-        for index, number in window.buckets.items():
-            total[index] = total.get(index, 0) + number
+    return summed(window.buckets for window in windows)
+
+
+def summed(tables: Iterable[dict[Key, int]]) -> dict[Key, int]:
+    """What several tables of counts come to, by key."""
+    total: dict[Key, int] = {}
+    for table in tables:
+        for key, number in table.items():
+            total[key] = total.get(key, 0) + number
     return total
 
 
@@ -257,10 +264,8 @@ class Recorder:
 
     def _put_back(self, window: Window) -> None:
         with self._lock:
-            for index, number in window.buckets.items():
-                self._buckets[index] = self._buckets.get(index, 0) + number
-            for code, number in window.errors.items():
-                self._errors[code] = self._errors.get(code, 0) + number
+            self._buckets = summed([self._buckets, window.buckets])
+            self._errors = summed([self._errors, window.errors])
             self._start = window.start_s
 
     def _run(self, window_s: float) -> None:
@@ -268,4 +273,4 @@ class Recorder:
             self.flush()
 
 
-__all__ = ["Recorder", "Spool", "Window", "dump", "merge", "parse", "percentile"]
+__all__ = ["Recorder", "Spool", "Window", "dump", "merge", "parse", "percentile", "summed"]

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,10 @@ def test_no_request_fails_while_another_process_switches(home: Path, parcels: Pa
     pipe, words = subprocess.PIPE, [sys.executable, "-c", SWITCHER, APP, parcels.two.digest]
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as switcher, ThreadPoolExecutor(4) as pool:
         until(lambda: releases.pointed(home, APP, "current") == parcels.two.digest)
-        answered = list(pool.map(lambda _: requests(parcels), range(sessions)))
+        answered = list(chain(*pool.map(lambda _: requests(parcels), range(sessions))))
+        assert len(answered) == sessions * EACH
+        while {*answered} != {"1", "2"} and len(answered) < 40 * sessions * EACH:  # a few sessions may all see one
+            answered += requests(parcels)
         switches_done = int(switcher.communicate()[0])
-    assert sum(map(len, answered)) == sessions * EACH
-    assert {each for some in answered for each in some} == {"1", "2"}
-    print(f"{sessions * EACH} requests of {sessions} sessions during {switches_done} switches, none failed")
+    assert {*answered} == {"1", "2"}
+    print(f"{len(answered)} requests of {len(answered) // EACH} sessions during {switches_done} switches, none failed")
