@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class Base:
     size: int
     block: int
     sums: bytes
-    data: Bytes | None = None
+    data: Bytes | None = field(default=None, compare=False)  # the sums tell as much
+    digest: str = ""
 
 
 @dataclass(frozen=True)

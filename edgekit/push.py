@@ -21,7 +21,6 @@ from edgekit.errors import (
     BundleError,
     BundleTooLarge,
     DigestMismatch,
-    EngineNotInstalled,
     IncompatibleTarget,
     UnsupportedFormat,
 )
@@ -134,14 +133,11 @@ def _deliver(
     parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None], *, allow_downgrade: bool
 ) -> tuple[int, dict[str, Any]]:
     """Send, install, prove, switch; the bytes that went over, and the release that is live then."""
-    app, digest = parcel.bundle.manifest.app, parcel.bundle.digest
-    order = {"digest": digest, "signature": parcel.signature, "allow_downgrade": allow_downgrade}
+    digest = parcel.bundle.digest
+    order = {"digest": digest, "signature": parcel.signature, "allow_downgrade": allow_downgrade, "live": True}
     check = partial(_preflight, parcel, device, tell)
     sent = sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), transport, tell, check)
-    tell("proving on the device")
-    _prove(parcel, device, transport)
-    older = ["--allow-downgrade"] if allow_downgrade else []
-    return sent, devices.call(transport, "activate", app, digest, *older)
+    return sent.size, sent.release
 
 
 def rollback(
@@ -198,15 +194,6 @@ def _live(transport: Transport, app: str) -> dict[str, Any] | None:
     found = devices.app(transport, app)
     current = found.get("current")
     return {**current, "highest": found.get("highest", 0)} if current and "error" not in current else None
-
-
-def _prove(parcel: Parcel, device: Device, transport: Transport) -> None:
-    manifest = parcel.bundle.manifest
-    try:
-        devices.call(transport, "prove", manifest.app, parcel.bundle.digest)
-    except EngineNotInstalled as error:
-        hint = f"edgekit device setup {device.name} --engine {manifest.engines[0].name}"
-        raise EngineNotInstalled(error.message, hint) from error
 
 
 def find_bundle(folder: Path, target: str) -> Path:

@@ -7,23 +7,19 @@ decided here (see ``delta``), piece by piece and not long before it goes.
 from __future__ import annotations
 
 import base64
-import io
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import numpy as np
-
-from edgekit import copies, delta
+from edgekit import copies
 from edgekit import device as devices
-from edgekit.delta import Base, Bytes, Piece
+from edgekit.delta import Base, Bytes
 from edgekit.errors import DeviceError, EdgekitError, TransportError
+from edgekit.framing import Framing, contents
 from edgekit.transports import Transport
 from edgekit_runtime import similar
 from edgekit_runtime.bundle import IMAGE_TYPE, Descriptor, blob_path
@@ -32,8 +28,9 @@ from edgekit_runtime.receiving import TOLD, told_of
 
 Facts = Mapping[str, Any]
 
-AT_WORK, AHEAD = 2, 4
 CLEAN_UP_S = 15.0
+WORK_S = 600.0
+"""For a device to take in, to prove and to switch to what has come; its proof alone may take 280 seconds."""
 TELL_S = 2.0
 FAST, SURE = 12e6, 1 << 21
 """Bytes a second from which on deflating costs more time than it saves, and how many must have gone to know them: the
@@ -42,7 +39,10 @@ first few go into buffers, however slow the link is."""
 
 @dataclass(frozen=True)
 class Load:
-    """A bundle's folder and blobs, the image first, and what the device is told of it: digest, signature, …"""
+    """A bundle's folder and blobs, the image first, and what the device is told of it: digest, signature, …
+
+    With ``live`` among it the device proves it and switches to it, too.
+    """
 
     root: Path
     blobs: tuple[Descriptor, ...]
@@ -52,10 +52,18 @@ class Load:
         return blob_path(self.root, blob.digest)
 
 
+@dataclass(frozen=True)
+class Sent:
+    """The bytes that went over, and the release as the device has it now."""
+
+    size: int
+    release: dict[str, Any]
+
+
 def send(
     load: Load, transport: Transport, tell: Callable[[str], None], check: Callable[[Facts], None] = lambda facts: None
-) -> int:
-    """Send what the device lacks, and have it installed; the bytes that went over.
+) -> Sent:
+    """Send what the device lacks, and have it do what the order says.
 
     ``check`` looks at the device's facts (``edgekit_runtime.probe``) before a byte of the bundle goes, and may raise.
     Raises: BundleError and its kin, DeviceError, TransportError. What a cut left, the next push goes on with.
@@ -66,9 +74,10 @@ def send(
     parts = [{**part.blob.as_dict(), "kept": part.kept} for part in lacking]
     order = {**load.order, "incoming": answer["incoming"], "blobs": parts, "bases": [each.digest for each in bases]}
     meter = Meter(sum(part.blob.size - part.kept for part in lacking), tell)
-    devices.call(transport, "install", stdin=order, body=_frames(lacking, [each.base for each in bases], meter))
+    frames = chain(_frames(lacking, bases, meter), _proving(load, tell))
+    release = devices.call(transport, "install", stdin=order, body=frames, timeout_s=WORK_S)
     copies.remember(load.path(blob) for blob in load.blobs)
-    return meter.sent
+    return Sent(meter.sent, release)
 
 
 def _offer(load: Load, transport: Transport, check: Callable[[Facts], None]) -> dict[str, Any]:
@@ -88,17 +97,16 @@ def _offer(load: Load, transport: Transport, check: Callable[[Facts], None]) -> 
 
 @dataclass(frozen=True)
 class Part:
-    """A blob that the device lacks, its bytes, and how many of them from the start it has kept."""
+    """A blob that the device lacks, its file, and how many bytes of it from the start the device has kept."""
 
     blob: Descriptor
-    data: Bytes
+    path: Path
     kept: int
 
     @staticmethod
     def of(blob: Descriptor, load: Load, told: Sequence[Mapping[str, Any]]) -> Part:
-        data = np.memmap(load.path(blob), np.uint8, "r") if blob.size else np.zeros(0, np.uint8)
-        found = [each for each in told if each["digest"] == blob.digest]
-        return Part(blob, data, _known_again(data, found[0]["size"], found[0]["chunks"]) if found else 0)
+        path, found = load.path(blob), [each for each in told if each["digest"] == blob.digest]
+        return Part(blob, path, _known_again(contents(path), found[0]["size"], found[0]["chunks"]) if found else 0)
 
     @property
     def name(self) -> str:
@@ -116,55 +124,34 @@ def _known_again(data: Bytes, size: int, chunks: str) -> int:
     return good
 
 
-@dataclass(frozen=True)
-class Source:
-    """A blob of the device that frames may name."""
-
-    digest: str
-    base: Base
-
-
-def _bases(told: Sequence[Mapping[str, Any]]) -> list[Source]:
+def _bases(told: Sequence[Mapping[str, Any]]) -> tuple[Base, ...]:
     """Those of which something is known here: a copy, or the sums that the device gave."""
-    found: list[Source] = []
+    found: list[Base] = []
     for each in told:
         digest, size, number = each["digest"], each["size"], len(found) + 1
         copy = None if "sums" in each else copies.opened(digest)
         if copy is not None:
-            block = similar.block_of(size)
-            sums = similar.signature(io.BytesIO(copy.data), block)
-            found.append(Source(digest, Base(number, size, block, sums, copy)))
+            found.append(Base(number, size, similar.block_of(size), copy.sums, copy.data, digest))
         elif "sums" in each:
-            found.append(Source(digest, Base(number, size, each["block"], base64.b85decode(each["sums"]))))
-    return found
+            found.append(Base(number, size, each["block"], base64.b85decode(each["sums"]), digest=digest))
+    return tuple(found)
 
 
-def _frames(parts: Sequence[Part], bases: Sequence[Base], meter: Meter) -> Iterator[bytes]:
-    with ThreadPoolExecutor(AT_WORK) as pool:
-        for part in parts:
-            meter.begin(part)
-            todo = delta.pieces(part.data, part.kept, bases if part.blob.size >= similar.LEAST else ())
-            jobs = ((piece.length, pool.submit(_frame, part.data, piece, bases, meter)) for piece in todo)
-            for length, frame in _ahead(jobs):
-                meter.go()
-                yield frame
-                meter.add(length, len(frame))
+def _proving(load: Load, tell: Callable[[str], None]) -> Iterator[bytes]:
+    """Nothing more goes over; what the device is at from then on is told."""
+    if load.order.get("live"):
+        tell("proving on the device")
+    yield from ()
 
 
-def _frame(data: Bytes, piece: Piece, bases: Sequence[Base], meter: Meter) -> bytes:
-    """To a device that has nothing alike, over a fast link: as it is."""
-    if not bases and meter.link_is_fast:
-        return delta.plain(data, piece)
-    return delta.frame(data, piece, bases)
-
-
-def _ahead(jobs: Iterator[tuple[int, Future[bytes]]]) -> Iterator[tuple[int, bytes]]:
-    """Their results in order; only a few are begun before they are due."""
-    begun = deque(islice(jobs, AHEAD))
-    while begun:
-        length, job = begun.popleft()
-        yield length, job.result()
-        begun.extend(islice(jobs, 1))
+def _frames(parts: Sequence[Part], bases: tuple[Base, ...], meter: Meter) -> Iterator[bytes]:
+    for part in parts:
+        meter.begin(part)
+        framing = Framing(part.path, part.kept, bases if part.blob.size >= similar.LEAST else ())
+        for length, frame in framing.frames(lambda: meter.link_is_fast):
+            meter.go()
+            yield frame
+            meter.add(length, len(frame))
 
 
 @dataclass

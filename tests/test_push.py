@@ -353,7 +353,7 @@ def test_after_a_cut_only_the_rest_is_sent(project: Path, desk: Device, link: Tr
 
 def send(parcel: Parcel, link: Transport) -> int:
     order = {"digest": parcel.bundle.digest, "signature": parcel.signature}
-    return sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), link, lambda line: None)
+    return sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), link, lambda line: None).size
 
 
 class TestFindBundle:

@@ -47,7 +47,7 @@ def parcel(folder: Path, model: bytes) -> Parcel:
 def send(made: Parcel, link: Transport, told: list[str] | None = None) -> int:
     order = {"digest": made.bundle.digest, "signature": made.signature}
     tell = (lambda line: None) if told is None else told.append
-    return sending.send(Load(made.bundle.root, made.blobs, order), link, tell)
+    return sending.send(Load(made.bundle.root, made.blobs, order), link, tell).size
 
 
 def weights(seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -7,6 +7,7 @@ one that tries is not the one that decides.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -103,6 +104,7 @@ def prove(release: Release) -> Outcome:
 def _attempt(release: Release, setting: Setting | None, until: float) -> Attempt:
     """The runtime's ``attempt`` in a fresh process, which may crash or hang."""
     command = [sys.executable, *(["-I"] if sys.flags.isolated else []), "-m", "edgekit_runtime", "attempt"]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # the engine's threads are proven, not those of numpy
     asked = json.dumps({"setting": setting and setting.as_dict()}).encode()
     seconds = max(0.0, until - time.monotonic())
     try:
@@ -110,6 +112,7 @@ def _attempt(release: Release, setting: Setting | None, until: float) -> Attempt
             [*command, release.bundle.manifest.app, release.digest],
             input=asked,
             capture_output=True,
+            env=environment,
             timeout=seconds,
             check=False,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
 import time
 from dataclasses import asdict
@@ -65,19 +66,24 @@ def missing(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def install(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Standard input: {"digest", "signature", "incoming", "blobs", "bases", "allow_downgrade"} on a line, then frames.
+    """Standard input: a line of JSON ("What goes over in a push", docs/reference/formats.md), then frames.
 
-    Take in what comes, and what is there already.
+    Take in what comes, and what is there already; with ``live`` prove it and switch to it, too.
     """
     document, place = _line(), home.default_home()
     digest, signature = fields.text(document["digest"]), fields.text(document["signature"])
     older = document.get("allow_downgrade") is True
     with audit.told(place, "install", digest=digest) as told:
         folder = incoming.named(place, fields.text(document["incoming"]))
-        receiving.receive(place, folder, receiving.Order.of(document), sys.stdin.buffer)
-        release = releases.install(place, folder, digest, signature, allow_downgrade=older)
-        told.update(app=release.bundle.manifest.app, signer=release.state.signer)
-    return answers.of_release(release)
+        signer = receiving.receive(place, folder, receiving.Order.of(document), sys.stdin.buffer)
+        release = releases.install(place, folder, digest, signature, signer=signer, allow_downgrade=older)
+        told.update(app=release.bundle.manifest.app, signer=signer)
+    if document.get("live") is not True:
+        return answers.of_release(release)
+    proven = attempts.settle(place, release)
+    if not _awaited():
+        raise DeviceError("the host that pushed has gone", "push it again, and the release goes live")
+    return _switched(proven.bundle.manifest.app, digest, collect.KEEP, allow_downgrade=older)
 
 
 def prove(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -96,11 +102,16 @@ def attempt(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def activate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Switch current to a proven release; the app's service starts again, and old releases go."""
-    place, app, digest = home.default_home(), arguments.app, arguments.digest
+    how = {"allow_downgrade": arguments.allow_downgrade}
+    return _switched(arguments.app, arguments.digest, int(arguments.keep), **how)
+
+
+def _switched(app: str, digest: str, keep: int, *, allow_downgrade: bool) -> dict[str, Any]:
+    place = home.default_home()
     with audit.told(place, "switch", app=app, digest=digest) as told:
-        release = switches.activate(place, app, digest, allow_downgrade=arguments.allow_downgrade)
+        release = switches.activate(place, app, digest, allow_downgrade=allow_downgrade)
         told.update(signer=release.state.signer)
-    started, gone = service.restart(place, app), collect.tidy(place, int(arguments.keep))
+    started, gone = service.restart(place, app), collect.tidy(place, keep)
     swept = {"collected": list(gone.releases), "bytes_freed": gone.bytes_freed}
     return {**answers.of_release(release), **swept, "restarted": started or None}
 
@@ -200,6 +211,13 @@ def revoke(arguments: argparse.Namespace) -> dict[str, Any]:
 def signers(arguments: argparse.Namespace) -> dict[str, Any]:
     """Whose signatures this device takes, and whose no more."""
     return {"signers": [asdict(each) for each in trusting.signers(trusting.file(home.default_home()))]}
+
+
+def _awaited() -> bool:
+    """Whether somebody still reads what this command prints; who has let go of a push gets no switch."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are told always
+    return not poll.poll(0)
 
 
 def _stdin() -> dict[str, Any]:

@@ -40,16 +40,15 @@ class Order:
         return Order(fields.text(document["digest"]), fields.text(document["signature"]), blobs, bases)
 
 
-def receive(home: Path, place: Path, order: Order, stream: BinaryIO) -> None:
+def receive(home: Path, place: Path, order: Order, stream: BinaryIO) -> str:
     """Write what is lacking, and never more than the signed image says; nothing for a signature that does not hold.
 
-    Raises: BundleError and its kin, DeviceError, OSError; then what came is removed. Raises: Cut; then it is kept.
+    The name of the signer. Raises: BundleError and its kin, DeviceError, OSError; then what came is removed.
+    Raises: Cut; then it is kept.
     """
-    if not order.blobs:
-        return
     keep = False
     try:
-        verify.verify(order.digest, order.signature, trust.file(home))
+        signer = verify.verify(order.digest, order.signature, trust.file(home))
         with contextlib.ExitStack() as held:
             sources = [held.enter_context(bundles.blob_path(home, base).open("rb")) for base in order.bases]
             for blob, kept in order.blobs:
@@ -63,6 +62,7 @@ def receive(home: Path, place: Path, order: Order, stream: BinaryIO) -> None:
     finally:
         if not keep:
             shutil.rmtree(place, ignore_errors=True)
+    return signer
 
 
 def _check(home: Path, place: Path, digest: str, blob: Descriptor) -> None:

@@ -55,15 +55,18 @@ def missing(home: Path, blobs: list[Descriptor]) -> tuple[Path, list[Descriptor]
     return place, lacking
 
 
-def install(home: Path, place: Path, digest: str, signature: str, *, allow_downgrade: bool = False) -> Release:
+def install(
+    home: Path, place: Path, digest: str, signature: str, *, signer: str = "", allow_downgrade: bool = False
+) -> Release:
     """Take a bundle in from the place it was sent to: the signature, then every digest, then the release folder.
 
-    Raises: BundleError and its kin, DeviceError. What was refused is removed.
+    ``signer``: whose signature it is, where that was verified just before. Raises: BundleError and its kin,
+    DeviceError. What was refused is removed.
     """
     bundles.blob_path(home, digest)
     with locked(home, f"the install of {digest[:19]}"):
         try:
-            signer = verify.verify(digest, signature, trust.file(home))
+            signer = signer or verify.verify(digest, signature, trust.file(home))
             bundle = _take_in(home, place, digest, allow_downgrade)
         finally:
             shutil.rmtree(place, ignore_errors=True)

@@ -37,26 +37,28 @@ def verify(digest: str, signature: str, allowed_signers: Path) -> str:
 
 
 def _signer(data: bytes, signed: list[str], allowed_signers: Path) -> str:
+    """Two programs where all is well, as each costs a small board a while; what is wrong is found out afterwards."""
     if not allowed_signers.exists():
         raise UnknownSigner("this device trusts no signer yet", "run 'edgekit device setup' for it")
-    if _ssh_keygen(["-Y", "check-novalidate", *signed], data).returncode:
-        raise SignatureError("the signature does not fit this bundle", "push an untouched copy")
     trusted = [*signed, "-f", str(allowed_signers)]
     found = _ssh_keygen(["-Y", "find-principals", *trusted], data)
     signer = found.stdout.decode(errors="replace").partition("\n")[0].partition(",")[0].strip()
     named = ["-Y", "verify", *trusted, "-I", signer]
-    if found.returncode or not signer or _ssh_keygen(named, data).returncode:
-        raise UnknownSigner(
-            "the bundle is signed by a key that this device does not trust",
-            "run 'edgekit device setup' from the host whose key it should trust",
-        )
     revoked = allowed_signers.with_name(REVOKED)
-    if revoked.exists() and _ssh_keygen([*named, "-r", str(revoked)], data).returncode:
+    unless = ["-r", str(revoked)] if revoked.exists() else []
+    if not found.returncode and signer and not _ssh_keygen([*named, *unless], data).returncode:
+        return signer
+    if _ssh_keygen(["-Y", "check-novalidate", *signed], data).returncode:
+        raise SignatureError("the signature does not fit this bundle", "push an untouched copy")
+    if unless and signer and not _ssh_keygen(named, data).returncode:
         raise RevokedSigner(
             f"the bundle is signed by a key of {signer} that is revoked on this device",
             "build it again, signed with a key that is not ('edgekit trust list')",
         )
-    return signer
+    raise UnknownSigner(
+        "the bundle is signed by a key that this device does not trust",
+        "run 'edgekit device setup' from the host whose key it should trust",
+    )
 
 
 def _ssh_keygen(arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:

@@ -54,7 +54,7 @@ class Way:
         with transports.connect(self.uri) as link:
             return sending.send(
                 sending.Load(self.parcel.bundle.root, self.parcel.blobs, order), link, lambda line: None
-            )
+            ).size
 
     def arrived(self) -> int:
         """Bytes of it that the device has, in the place that has most."""
