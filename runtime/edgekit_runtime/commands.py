@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -56,6 +57,9 @@ def missing(arguments: argparse.Namespace) -> dict[str, Any]:
         folder, lacking = releases.missing(place, blobs)
     kept = [each for each in (receiving.kept(folder, blob) for blob in lacking) if each]
     names = [blob.digest for blob in lacking]
+    if not _awaited():  # a place that was made after its connection had gone would belong to nobody
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DeviceError("the host that asked has gone", "push again")
     return {
         "missing": names,
         "incoming": str(folder),
@@ -216,7 +220,7 @@ def signers(arguments: argparse.Namespace) -> dict[str, Any]:
 def _awaited() -> bool:
     """Whether somebody still reads what this command prints; who has let go of a push gets no switch."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are told always
+    poll.register(1, 0)  # errors and hang-ups are told always
     return not poll.poll(0)
 
 

@@ -59,7 +59,7 @@ class Lab:
         with transports.connect(self.pi.uri) as link:
             pushing.push(pushing.open_parcel(bundle.root), device, link, told.append)
             left = link.run(["ls", "-A", f"{self.pi.home}/incoming"]).stdout.decode()
-        assert left == ""
+        assert left == "", f"left in incoming: {left}"
         return told
 
     def start(self, bundle: Bundle) -> subprocess.Popen[str]:

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekit_runtime import incoming, receiving, releases, switches
-from edgekit_runtime.bundle import Bundle, blob_path
+from edgekit_runtime.bundle import Bundle, blob_path, open_layout
 from edgekit_runtime.errors import DeviceError
-from tests.runtime.bundles import Parcels, blobs, go_live, send, serves, take_in
+from tests.runtime.bundles import APP, Parcels, blobs, go_live, send, serves, take_in
 
 HOST = """\
 import subprocess, sys
@@ -141,3 +142,28 @@ def test_a_host_names_nothing_else(home: Path, name: str) -> None:
     with pytest.raises(DeviceError, match="no place for what comes in"):
         incoming.named(home, f"{home}/incoming/{name}")
     assert incoming.named(home, f"{home}/incoming/0-0-{'0' * 32}").parent == home / "incoming"
+
+
+class TestOfAHostThatHasHungUp:
+    def left_alone(self, word: str, asked: dict[str, Any]) -> int:
+        """A command whose answer nobody reads any more."""
+        pipe, words = subprocess.PIPE, [sys.executable, "-m", "edgekit_runtime", word]
+        with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+            assert process.stdin
+            assert process.stdout
+            process.stdout.close()
+            process.stdin.write(f"{json.dumps(asked)}\n".encode())
+            process.stdin.close()
+            return process.wait(60)
+
+    def test_no_place_is_left(self, home: Path, parcels: Parcels) -> None:
+        assert self.left_alone("missing", {"blobs": [blob.as_dict() for blob in blobs(parcels.one)]})
+        assert list((home / "incoming").iterdir()) == []
+
+    @pytest.mark.parametrize("live", [True, False])
+    def test_what_came_whole_is_installed_and_not_switched_to(self, home: Path, parcels: Parcels, live: bool) -> None:
+        digest, signature = parcels.one.digest, open_layout(parcels.one.root)[1]
+        asked = {"digest": digest, "signature": signature, "incoming": str(send(parcels.one, home)), "live": live}
+        assert self.left_alone("install", asked)
+        assert releases.pointed(home, APP, "current") == ""
+        assert releases.find(home, APP, digest).state.name == ("proven" if live else "installed")
