@@ -84,10 +84,13 @@ def _unheard(line: str) -> None:
 
 
 def withdraw(errand: Errand) -> Outcome:
-    """Take the device back to the release before, if the errand's release is the one that is live."""
+    """Take the device back to the release before, from the errand's; one that went back by itself stays there."""
 
     def work(transport: Transport) -> dict[str, Any]:
-        if _live(devices.app(transport, errand.app)) != errand.release:
+        live = _live(devices.app(transport, errand.app))
+        if live and live == errand.previous:
+            return {"release": live}
+        if live != errand.release:
             raise DeviceError(f"{errand.release[:19]} is not live there any more", "edgekit status")
         release = pushing.rollback(errand.app, errand.device, transport, _unheard, hooks=Path(errand.hooks))
         return {"release": release["digest"]}

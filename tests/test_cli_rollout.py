@@ -65,7 +65,7 @@ def test_canary_then_the_rest_then_who_was_offline_and_all_of_them_back(project:
     assert {line.partition(":")[0] for line in resumed.stdout.splitlines()} == {"gone"}
     assert "0.0 KiB of" in resumed.stdout
     shown = edgekit("rollout", "show").stdout.splitlines()
-    assert shown[0] == "rollout 1: done; waves of 1, 2; wait 0 s"
+    assert shown[0] == "rollout 1: done; waves of 1, 2; wait 0 s; older builds allowed"
     assert shown[-1].startswith("wave 2: go on: 2 of 2 devices passed")
 
     aborted = edgekit("rollout", "abort", "--rollback")

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit import errand as errands
-from edgekit.errand import FAILED, OFFLINE, PUSHED, Errand, Outcome
+from edgekit.errand import FAILED, OFFLINE, PUSHED, WITHDRAWN, Errand, Outcome
 from edgekit.fleet import Device
 from edgekit.policy import Calls
 from edgekit_runtime.report import EMULATED, Spool, Window
@@ -56,6 +56,11 @@ def test_a_bundle_that_was_built_anew_meanwhile(served: Served) -> None:
     assert outcome.state == FAILED
     assert outcome.error
     assert "the bundle was built anew" in str(outcome.error["message"])
+
+
+def test_a_device_that_went_back_by_itself_is_left_there(served: Served) -> None:
+    left = replace(errand(served), release=served.first.digest, previous=served.second.digest)
+    assert errands.withdraw(left) == Outcome(WITHDRAWN, {"release": served.second.digest})
 
 
 class TestLook:

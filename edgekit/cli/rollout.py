@@ -50,7 +50,8 @@ def show_one(number: int | None, as_json: bool) -> None:
         print_json(_document(found))
         return
     waves = ", ".join(map(str, found.plan.waves))
-    click.echo(f"rollout {found.number}: {found.state}; waves of {waves}; wait {found.plan.wait_s:g} s")
+    older = "; older builds allowed" if found.plan.terms.allow_downgrade else ""
+    click.echo(f"rollout {found.number}: {found.state}; waves of {waves}; wait {found.plan.wait_s:g} s{older}")
     rows = [(p.wave, p.device, p.app, p.release[:19], p.state, (p.error or {}).get("message")) for p in found.parts]
     print_table(("wave", "device", "app", "release", "state", ""), rows)
     for decision in found.decisions:
@@ -178,6 +179,7 @@ def _refuse_aborted(found: Rollout) -> None:
 def _document(found: Rollout) -> dict[str, Any]:
     facts = {"id": found.number, "project": found.project, "state": found.state, "started_s": found.started_s}
     plan = {"waves": list(found.plan.waves), "wait_s": found.plan.wait_s, "max_failed": found.plan.max_failed}
+    plan |= {"allow_downgrade": found.plan.terms.allow_downgrade}
     decisions = [{"wave": d.wave, "go": d.go, "reasons": list(d.reasons), "at_s": d.at_s} for d in found.decisions]
     return {"devices": [_result(p) for p in found.parts], "rollout": {**facts, **plan, "decisions": decisions}}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from edgekit import user_cache
-from edgekit.errors import DeviceError
+from edgekit.lab import mirror
 
 RELEASE = "bookworm"
 PYTHON = "python3.11"
@@ -80,35 +79,11 @@ def _make(place: Path) -> None:
 def _extract(root: Path) -> None:
     hooks = "/usr/share/mmdebstrap/hooks/merged-usr"
     options = ["--quiet", "--variant=extract", "--architectures=arm64", "--format=directory", "--skip=check/qemu"]
-    options += [f"--hook-dir={hooks}", f"--include={','.join(PACKAGES)}", '--aptopt=Acquire::Languages "none"']
-    options += [f"--aptopt={line}" for line in _apt("apt-config", "dump", "--format", '%f "%v";%n') if _is_proxy(line)]
-    command = [*APART, "mmdebstrap", *options, RELEASE, str(root), _source()]
+    options += [f"--hook-dir={hooks}", f"--include={','.join(PACKAGES)}", *mirror.options()]
+    command = [*APART, "mmdebstrap", *options, RELEASE, str(root), mirror.source(RELEASE)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        unreachable = re.search(r".*(apt-get update .*failed|Failed to fetch|Could not resolve).*", done.stderr)
-        reason = unreachable[0] if unreachable else done.stderr.strip().rpartition("\n")[2]
-        raise DeviceError(
-            f"the tree for boards cannot be made: {reason.strip()[:300]}", "are Debian's packages in reach?"
-        )
-
-
-def _is_proxy(line: str) -> bool:
-    return re.match(r'Acquire::[^ ]*Proxy\S* "[^"]', line) is not None
-
-
-def _source() -> str:
-    """The mirror that this machine's own apt uses. Raises: DeviceError."""
-    targets = _apt("apt-get", "indextargets", "--no-release-info", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)")
-    for release, component, uri in (line.split(maxsplit=2) for line in targets):
-        if (release, component) == (RELEASE, "main"):
-            return f"deb {uri} {RELEASE} main"
-    raise DeviceError(
-        f"this machine's apt has no Debian {RELEASE}", "add it to /etc/apt/sources.list, and apt-get update"
-    )
-
-
-def _apt(*command: str) -> list[str]:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        raise mirror.failure(done.stderr)
 
 
 def _add_accounts(root: Path) -> None:

@@ -50,13 +50,23 @@ def admit(manifest: Manifest, facts: Facts, *, allow_downgrade: bool = False) ->
     if manifest.expires is not None and manifest.expires <= facts.now_s:
         raise Expired(
             f"{manifest.app}: the bundle expired on {_day(manifest.expires)}, and it is {_day(facts.now_s)}",
-            "build it again; should the device's clock have been ahead once: remove trust/time in its home",
+            "build it again; should a clock have been ahead once, there or on a host: remove trust/time in its home",
         )
     if is_downgrade(manifest, facts) and not allow_downgrade:
         raise Downgrade(
             f"{manifest.app}: sequence {manifest.sequence} is older than {facts.highest}, which was live on the device",
-            "'edgekit rollback' goes back to the release before, 'edgekit push --allow-downgrade' to any",
+            _way_out(manifest.app, facts),
         )
+
+
+def _way_out(app: str, facts: Facts) -> str:
+    """What to do about a downgrade. (A device knows no later time than that of a build; a host may.)"""
+    if facts.highest > facts.now_s:
+        return (
+            f"that one was built at {_moment(facts.highest)}, and here it is {_moment(facts.now_s)}: "
+            f"if its host's clock was ahead, remove apps/{app}/highest in the device's home"
+        )
+    return "'edgekit rollback' goes back to the release before, 'edgekit push --allow-downgrade' to any"
 
 
 def clock() -> int:
@@ -133,7 +143,11 @@ def _keep(path: Path, number: int) -> None:
 
 
 def _day(seconds: int) -> str:
+    return _moment(seconds).partition("T")[0]
+
+
+def _moment(seconds: int) -> str:
     try:
-        return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     except (OverflowError, OSError, ValueError):
         return f"{seconds} s after 1970"

@@ -50,6 +50,21 @@ class TestDecision:
         with pytest.raises(Expired, match="expired on .*, and it is "):
             admit(replace(MANIFEST, expires=expires), Facts(MANIFEST.arch, 2**63 - 1, 0))
 
+    @pytest.mark.parametrize(
+        ("ahead_s", "hint"),
+        [(DAY, "at 2026-03-02T00:00:00Z, and here it is 2026-03-01T00:00:00Z: "), (-1, "--allow-downgrade")],
+    )
+    def test_a_host_whose_clock_was_ahead_is_told_from_an_older_build(self, ahead_s: int, hint: str) -> None:
+        now_s = 1_772_323_200
+        with pytest.raises(Downgrade) as caught:
+            admit(replace(MANIFEST, sequence=now_s - DAY), Facts(MANIFEST.arch, now_s, now_s + ahead_s))
+        assert hint in (caught.value.hint or "")
+
+    def test_any_moment_can_be_told(self) -> None:
+        with pytest.raises(Downgrade) as caught:
+            admit(MANIFEST, Facts(MANIFEST.arch, 0, 2**63 - 1))
+        assert "s after 1970" in (caught.value.hint or "")
+
 
 def bundle(place: Path, signer: Signer, seed: int = 1, **changes: Any) -> Bundle:
     return write(place / f"bundle-{seed}-{len(list(place.iterdir()))}", signer, contents(seed, **changes))
