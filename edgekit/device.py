@@ -14,13 +14,17 @@ from importlib.resources import files
 from itertools import chain
 from typing import Any
 
-from edgekit.errors import CommandError, DeviceError, EdgekitError, TransportError
+from edgekit.errors import CommandError, DeviceError, EdgekitError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Transport
 from edgekit_runtime import errors, fields
 
 NOT_SET_UP = 97
 NO_PYTHON = 98
 LONGEST = 1000
+ANSWER_S, WORK_S, CLEAN_UP_S = 60.0, 300.0, 15.0
+"""How long a device may take over a question, over work, and over what can be left undone. The first is enough for the
+digests of a gigabyte on a slow card; a device that hangs is given up after it, for a push begins with a question."""
+QUESTIONS = ("status", "why", "report", "signers")
 
 _HOME = """\
 home=${EDGEKIT_HOME:-}
@@ -52,15 +56,19 @@ def call(
     *command: str,
     stdin: Mapping[str, Any] | None = None,
     body: Iterable[bytes] | None = None,
-    timeout_s: float = 300.0,
+    timeout_s: float | None = None,
 ) -> dict[str, Any]:
     """The answer of a runtime command; its input is a line of JSON, which ``body`` may follow.
+
+    ``timeout_s``: how long it may take, as ``Transport.run`` has it; else what is usual for such a command.
 
     Raises: the error that the device reports, DeviceError, TransportError.
     """
     line = json.dumps(stdin).encode() + b"\n" if stdin is not None else b""
     data = line if body is None else chain([line], body)
-    done = transport.run(["sh", "-c", RUNTIME, "edgekit", *command], stdin=data, timeout_s=timeout_s)
+    usual_s = ANSWER_S if command[0] in QUESTIONS else WORK_S
+    with _hinting(command[0]):
+        done = transport.run(["sh", "-c", RUNTIME, "edgekit", *command], stdin=data, timeout_s=timeout_s or usual_s)
     if done.status == NOT_SET_UP:
         raise DeviceError("edgekit is not set up on this device", "run 'edgekit device setup' for it")
     answer = _answer(done, command)
@@ -75,21 +83,32 @@ def app(transport: Transport, name: str) -> dict[str, Any]:
 
 
 @contextmanager
+def _hinting(command: str) -> Iterator[None]:
+    """A device that does not answer, not to what is asked of its runtime either."""
+    try:
+        yield
+    except TransportTimeout as error:
+        error.hint = error.hint or f"it was asked for {command}: log in and look, or start it again"
+        raise
+
+
+@contextmanager
 def scratch(transport: Transport, home: str, purpose: str) -> Iterator[str]:
     """A folder of this caller's own in a device's home, for as long as the block runs. Raises: TransportError."""
     place = f"{home}/{purpose}-{uuid.uuid4().hex}"
-    transport.run(["mkdir", "-p", place]).check()
+    transport.run(["mkdir", "-p", place], timeout_s=ANSWER_S).check()
     try:
         yield place
     finally:
         with suppress(TransportError):
-            transport.run(["rm", "-rf", place])
+            transport.run(["rm", "-rf", place], timeout_s=CLEAN_UP_S)
 
 
 def probe(transport: Transport) -> dict[str, Any]:
     """The facts of ``edgekit_runtime.probe``; works before anything is set up. Raises: DeviceError, TransportError."""
     source = files("edgekit_runtime").joinpath("probe.py").read_bytes()
-    done = transport.run(["sh", "-c", PYTHON, "edgekit", "-"], stdin=source)
+    with _hinting("probe"):
+        done = transport.run(["sh", "-c", PYTHON, "edgekit", "-"], stdin=source, timeout_s=ANSWER_S)
     if done.status == NO_PYTHON:
         raise DeviceError("there is no python3 on this device", "install Python 3.8 or newer")
     return _answer(done.check(), ["probe"])

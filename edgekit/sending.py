@@ -7,9 +7,10 @@ decided here (see ``delta``), piece by piece and not long before it goes.
 from __future__ import annotations
 
 import base64
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from time import monotonic
@@ -21,6 +22,7 @@ from edgekit.delta import Base, Bytes
 from edgekit.errors import DeviceError, EdgekitError, TransportError
 from edgekit.framing import Framing, contents
 from edgekit.transports import Transport
+from edgekit.transports.feed import SLICE
 from edgekit_runtime import similar
 from edgekit_runtime.bundle import IMAGE_TYPE, Descriptor, blob_path
 from edgekit_runtime.patch import CHUNK
@@ -31,7 +33,7 @@ Facts = Mapping[str, Any]
 CLEAN_UP_S = 15.0
 WORK_S = 600.0
 """For a device to take in, to prove and to switch to what has come; its proof alone may take 280 seconds."""
-TELL_S = 2.0
+TELL_S, FILLED_S, MARKS = 2.0, 0.5, 5
 FAST, SURE = 12e6, 1 << 21
 """Bytes a second from which on deflating costs more time than it saves, and how many must have gone to know them: the
 first few go into buffers, however slow the link is."""
@@ -149,9 +151,11 @@ def _frames(parts: Sequence[Part], bases: tuple[Base, ...], meter: Meter) -> Ite
         meter.begin(part)
         framing = Framing(part.path, part.kept, bases if part.blob.size >= similar.LEAST else ())
         for length, frame in framing.frames(lambda: meter.link_is_fast):
-            meter.go()
-            yield frame
-            meter.add(length, len(frame))
+            for start in range(0, len(frame), SLICE):
+                piece, end = frame[start : start + SLICE], min(start + SLICE, len(frame))
+                meter.go()
+                yield piece
+                meter.add(length * end // len(frame) - length * start // len(frame), len(piece))
 
 
 @dataclass
@@ -163,8 +167,8 @@ class Meter:
     sent: int = 0
     _done: int = 0
     _name: str = ""
-    _started: float = 0.0
     _told: float = 0.0
+    _marks: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=MARKS))
     _last: float = 0.0
     _going_s: float = 0.0
 
@@ -174,7 +178,7 @@ class Meter:
 
     def begin(self, part: Part) -> None:
         if not self._name:
-            self._started = self._told = monotonic()
+            self._told = monotonic()
         self._name = part.name
         self.tell(f"sending {part.name}, {part.blob.size} bytes")
 
@@ -184,8 +188,15 @@ class Meter:
     def add(self, done: int, sent: int) -> None:
         self._done, self.sent, now = self._done + done, self.sent + sent, monotonic()
         self._going_s += now - self._last
-        if now - self._told >= TELL_S and self._done < self.total:
-            self._told, seconds = now, now - self._started
-            left = seconds * (self.total - self._done) / self._done
-            share, rate = self._done / self.total, self.sent / seconds / 1024
+        if now - self._told >= (TELL_S if self._marks else FILLED_S) and self._done < self.total:
+            self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """By the last few seconds: the first bytes only fill what lies between here and a slow link."""
+        if self._marks:
+            since, done, sent = self._marks[0]
+            left = (now - since) * (self.total - self._done) / (self._done - done)
+            share, rate = self._done / self.total, (self.sent - sent) / (now - since) / 1024
             self.tell(f"sending {self._name}: {share:.0%}, {rate:.0f} KiB/s, {left:.0f} s left")
+        self._told = now
+        self._marks.append((now, self._done, self.sent))

@@ -133,7 +133,7 @@ def test_rate_and_time_left_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         meter.go()
         now[0] += 1
         meter.add(1 << 20, 3 << 18)
-    assert told == ["sending model, 4194304 bytes", "sending model: 50%, 512 KiB/s, 3 s left"]
+    assert told == ["sending model, 4194304 bytes", "sending model: 75%, 512 KiB/s, 2 s left"]
     assert meter.sent == 3 << 20
 
 

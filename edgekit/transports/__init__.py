@@ -46,7 +46,8 @@ class Transport(Protocol):
         """Run one program with these very arguments (no shell sees them unquoted).
 
         Input in pieces goes over as it is made, for as long as the device takes it, until the program has said
-        something: then it needs no more. The time allowed begins when the last piece has gone.
+        something: then it needs no more. The time allowed is the program's: it begins when the last piece has gone, and
+        what a slow link takes for the output is not counted.
         """
 
     def put(self, source: Path, destination: str, *, sent: Callable[[int], None] = ...) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from time import monotonic
 
-SLICE = 1 << 15
+SLICE = 1 << 14
 """Bytes that go at a time; so slow may a link be that even these take long."""
+SLOWEST = 1 << 10
+"""Bytes a second: what comes over takes a link no longer than that, and the rest of the time the program."""
 
 
 class Feed:
@@ -16,6 +18,7 @@ class Feed:
         self._pieces = [stdin] if isinstance(stdin, bytes) else stdin
         self._timeout_s = timeout_s
         self._last = monotonic()
+        self._sent = self._granted = 0
         self._enough = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -23,12 +26,24 @@ class Feed:
             for start in range(0, len(piece), SLICE):
                 if self._enough:
                     return
-                yield piece[start : start + SLICE]
+                data = piece[start : start + SLICE]
+                yield data
+                self._sent += len(data)
                 self._last = monotonic()
 
     def end(self) -> None:
         """The program has answered; no more is needed."""
         self._enough = True
+
+    def said(self, size: int) -> None:
+        """So many bytes came of it: the time that a slow link took for them is not the program's."""
+        self._last = min(monotonic(), self._last + size / SLOWEST)
+
+    def allows(self, window: int) -> None:
+        """The program takes so many more bytes. They grow by what it has read of those that are on their way."""
+        if window + self._sent > self._granted:
+            self._last = monotonic()
+        self._granted = window + self._sent
 
     @property
     def left_s(self) -> float:

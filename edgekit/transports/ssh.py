@@ -33,6 +33,10 @@ BLOCK = 1 << 22
 LEAST_ON_THE_WAY = 3 << 16
 PACE = 16e6
 """Bytes a second that input goes over at, at most, when the link has a latency."""
+LOOK_S = 0.5
+"""So often is looked whether a program takes what is on its way to it."""
+MOST_SAID = 64 << 20
+"""Bytes of a program's output: one that never ends fills no memory here."""
 
 
 def connect(uri: str, options: Options) -> Transport:
@@ -61,7 +65,8 @@ class SSH:
 
         After a timeout or Ctrl-C it may go on running on the device, without input and output. A program ended by
         signal N has the status 128 + N, one that is not there 127: a shell starts it.
-        Raises: TransportTimeout, ConnectError (connection lost), ConfigError (no argument, or one with NUL).
+        Raises: TransportTimeout, ConnectError (connection lost), ConfigError (no argument, or one with NUL),
+        TransportError (endless output).
         """
         command = _command(argv)
         with self._reporting(f"running {argv[0]}"):
@@ -70,10 +75,10 @@ class SSH:
             with ThreadPoolExecutor(3) as pool, _closing(channel):  # closing comes first, and ends the three
                 jobs = [
                     pool.submit(self._start, channel, command, feed),
-                    pool.submit(_drain, channel.recv, feed.end),
-                    pool.submit(_drain, channel.recv_stderr, lambda: None),
+                    pool.submit(_drain, channel.recv, feed, feed.end),
+                    pool.submit(_drain, channel.recv_stderr, feed, lambda: None),
                 ]
-                late = _late(jobs, feed)
+                late = _late(jobs, feed, channel)
                 _, stdout, stderr = [b"" if job in late else job.result() for job in jobs]
                 if late or not channel.status_event.wait(feed.left_s):
                     raise TransportTimeout(f"{self._label}: {argv[0]} did not end within {timeout_s:g} s")
@@ -241,12 +246,15 @@ def _fetch(sftp: paramiko.SFTPClient, source: str, local: BinaryIO) -> int:
     return size - local.tell()
 
 
-def _drain(read: Callable[[int], bytes], heard: Callable[[], None]) -> bytes:
-    said = []
+def _drain(read: Callable[[int], bytes], feed: Feed, heard: Callable[[], None]) -> bytes:
+    said = bytearray()
     for data in iter(lambda: read(CHUNK), b""):
-        said.append(data)
+        said += data
+        if len(said) > MOST_SAID:
+            raise OSError(f"it says more than {MOST_SAID >> 20} MiB")
+        feed.said(len(data))
         heard()
-    return b"".join(said)
+    return bytes(said)
 
 
 def _is_refused(error: paramiko.SSHException) -> bool:
@@ -254,9 +262,10 @@ def _is_refused(error: paramiko.SSHException) -> bool:
     return isinstance(error, paramiko.ChannelException) or str(error).startswith("Unable to open channel")
 
 
-def _late(jobs: Sequence[Future[bytes]], feed: Feed) -> set[Future[bytes]]:
+def _late(jobs: Sequence[Future[bytes]], feed: Feed, channel: paramiko.Channel) -> set[Future[bytes]]:
     """Those that are not done when one has failed, or when the time is up."""
     while True:
-        done, late = wait(jobs, feed.left_s, FIRST_EXCEPTION)
+        done, late = wait(jobs, min(feed.left_s, LOOK_S), FIRST_EXCEPTION)
+        feed.allows(channel.out_window_size)
         if not late or not feed.left_s or any(job.exception() for job in done):
             return late

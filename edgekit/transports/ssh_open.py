@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from edgekit.transports import Options, host_keys, ssh_config
 from edgekit.transports.host_keys import HostKey
 from edgekit.transports.ssh_config import Address, Resolved
 from edgekit.transports.ssh_login import log_in
-from edgekit.transports.ssh_pulse import Pulse
+from edgekit.transports.ssh_pulse import Pulse, Wire
 
 WEAK = {
     "ciphers": ["3des-cbc", "aes128-cbc", "aes192-cbc", "aes256-cbc"],
     "macs": ["hmac-sha1", "hmac-sha1-96", "hmac-md5", "hmac-md5-96"],
 }
 LOGIN_S = 30.0  # a person may have to touch a hardware key
+UNSENT = 1 << 14
+"""Bytes that the kernel may hold back: with what a slow link has not taken yet, nobody knows how a transfer goes."""
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its tracebacks reach standard error
 
@@ -51,18 +54,20 @@ def open_route(uri: str, options: Options, held: ExitStack) -> Route:
     Raises: ConfigError, ConnectError, HostKeyError.
     """
     hosts = ssh_config.route(ssh_config.from_uri(uri), _ask)
-    links: list[paramiko.Transport] = []
+    links: list[tuple[paramiko.Transport, Wire]] = []
     for host in hosts:
-        links.append(_open(host, links[-1] if links else None, options, held))
-    return Route(links[-1], hosts[-1].label, tuple(Pulse(link, held) for link in links))
+        links.append(_open(host, links[-1][0] if links else None, options, held))
+    return Route(links[-1][0], hosts[-1].label, tuple(Pulse(link, wire, held) for link, wire in links))
 
 
-def _open(host: Resolved, before: paramiko.Transport | None, options: Options, held: ExitStack) -> paramiko.Transport:
+def _open(
+    host: Resolved, before: paramiko.Transport | None, options: Options, held: ExitStack
+) -> tuple[paramiko.Transport, Wire]:
     """Reach one host, know it, and log in."""
     with _connecting(host):
-        wire = _through(before, host, options) if before else _directly(host, options, held)
+        wire = Wire(_through(before, host, options) if before else _directly(host, options, held))
         held.callback(wire.close)
-        link = paramiko.Transport(wire, disabled_algorithms=WEAK)
+        link = paramiko.Transport(cast("socket.socket", wire), disabled_algorithms=WEAK)
         link.banner_timeout = link.handshake_timeout = options.connect_timeout_s
         link.auth_timeout = max(options.connect_timeout_s, LOGIN_S)
         held.callback(link.close)
@@ -73,7 +78,7 @@ def _open(host: Resolved, before: paramiko.Transport | None, options: Options, h
         shown = link.get_remote_server_key()
         host_keys.verify(HostKey(shown.get_name(), shown.asbytes()), entries, host, options)
         log_in(link, host)
-        return link
+        return link, wire
 
 
 def _directly(host: Resolved, options: Options, held: ExitStack) -> socket.socket:
@@ -81,6 +86,8 @@ def _directly(host: Resolved, options: Options, held: ExitStack) -> socket.socke
         return _proxied(host.proxy_command, held)
     wire = socket.create_connection((host.hostname, host.port), timeout=options.connect_timeout_s)
     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform != "win32":
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
     return wire
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from edgekit import push as pushing
 from edgekit import sending, transports
-from edgekit.errors import ConnectError, TransportTimeout
+from edgekit.errors import ConnectError, TransportError, TransportTimeout
 from edgekit.push import Parcel
 from edgekit.simulate import Simulated
-from edgekit.transports import ssh_pulse
+from edgekit.transports import ssh, ssh_pulse
 from edgekit_runtime.patch import CHUNK
 from tests.lab.bundles import contents, make_bundle
 from tests.lab.project import equip, project, until
@@ -163,3 +163,35 @@ def test_a_link_with_a_latency_is_kept_busy(way: Way) -> None:
     way.send()
     round_trips = (time.monotonic() - started) / (2 * way.wire.delay_s)
     assert round_trips < 40, "48 chunks that each wait for an answer would need more, beside the login"
+
+
+class TestSlow:
+    """A proxy takes all at once and passes it on slowly; the time allowed is the program's, not the link's."""
+
+    COUNT, SAY = ("sh", "-c", "wc -c"), ("sh", "-c", "head -c 400000 /dev/zero")
+
+    @pytest.fixture
+    def slow(self, way: Way, monkeypatch: pytest.MonkeyPatch) -> Iterator[transports.Transport]:
+        monkeypatch.setattr(ssh, "LOOK_S", 0.05)
+        with transports.connect(way.uri) as link:
+            way.wire.rate = 500e3
+            yield link
+
+    def test_input_on_its_way(self, slow: transports.Transport) -> None:
+        assert slow.run(self.COUNT, stdin=bytes(400_000), timeout_s=0.4).stdout.strip() == b"400000"
+
+    def test_output(self, slow: transports.Transport) -> None:
+        assert slow.run(self.SAY, timeout_s=0.4).stdout == bytes(400_000)
+
+    def test_a_program_that_takes_no_more(self, slow: transports.Transport) -> None:
+        with pytest.raises(TransportTimeout, match=r"sh did not end within 0\.4 s"):
+            slow.run(["sh", "-c", "head -c 100000 >/dev/null; sleep 20"], stdin=bytes(400_000), timeout_s=0.4)
+
+    def test_one_that_says_a_little_again_and_again(self, slow: transports.Transport) -> None:
+        with pytest.raises(TransportTimeout):
+            slow.run(["sh", "-c", "while :; do echo; sleep 0.1; done"], timeout_s=0.4)
+
+    def test_one_that_never_ends_to_speak(self, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ssh, "MOST_SAID", 1 << 20)
+        with transports.connect(way.uri) as link, pytest.raises(TransportError, match="it says more than 1 MiB"):
+            link.run(["cat", "/dev/zero"])
