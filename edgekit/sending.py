@@ -34,9 +34,9 @@ CLEAN_UP_S = 15.0
 WORK_S = 600.0
 """For a device to take in, to prove and to switch to what has come; its proof alone may take 280 seconds."""
 TELL_S, FILLED_S, MARKS = 2.0, 0.5, 5
-FAST, SURE = 12e6, 1 << 21
-"""Bytes a second from which on deflating costs more time than it saves, and how many must have gone to know them: the
-first few go into buffers, however slow the link is."""
+FAST, BEGUN, SURE = 12e6, 1 << 19, 1 << 21
+"""Bytes a second from which on deflating costs more time than it saves; known by those between two numbers of bytes,
+for the first few go into buffers, however slow the link is, and wait for a program that is only starting."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Meter:
 
     @property
     def link_is_fast(self) -> bool:
-        return self.sent > SURE and self.sent > FAST * self._going_s
+        return self.sent > SURE and self.sent - BEGUN > FAST * self._going_s
 
     def begin(self, part: Part) -> None:
         if not self._name:
@@ -187,7 +187,8 @@ class Meter:
 
     def add(self, done: int, sent: int) -> None:
         self._done, self.sent, now = self._done + done, self.sent + sent, monotonic()
-        self._going_s += now - self._last
+        if self.sent > BEGUN:
+            self._going_s += now - self._last
         if now - self._told >= (TELL_S if self._marks else FILLED_S) and self._done < self.total:
             self._tell(now)
 

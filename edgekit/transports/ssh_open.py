@@ -73,6 +73,9 @@ def _open(
         held.callback(link.close)
         entries = host_keys.known((*host.user_known_hosts, *host.global_known_hosts), host.known_as)
         security = link.get_security_options()
+        security.ciphers = sorted(
+            security.ciphers, key=lambda name: "gcm" not in name
+        )  # one pass over the bytes, not two
         security.key_types = host_keys.preferred(security.key_types, entries)
         link.start_client()
         shown = link.get_remote_server_key()

@@ -14,7 +14,6 @@ import re
 import shutil
 import stat
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ QUIET_S = 24 * 3600
 
 def make(home: Path) -> Path:
     """A new place for the push that asks for it."""
-    place = home / "incoming" / f"{_owner()}-{uuid.uuid4().hex}"
+    place = home / "incoming" / f"{_owner()}-{os.urandom(16).hex()}"
     durable.folder(place)
     return place
 

@@ -17,7 +17,6 @@ import re
 import sys
 import threading
 import time
-import uuid
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -202,7 +201,7 @@ class Recorder:
         self, spool: Spool, app: str, release: str, window_s: float = WINDOW_S, *, probation: Probation | None = None
     ) -> None:
         self._spool, self._app, self._release = spool, app, release
-        self._session, self._seq = (EMULATED if probe.emulated() else "") + uuid.uuid4().hex, 0
+        self._session, self._seq = (EMULATED if probe.emulated() else "") + os.urandom(16).hex(), 0
         self._probation = probation
         self._lock, self._done = threading.Lock(), threading.Event()
         self._reset()
