@@ -30,7 +30,7 @@ QUIET_S = 24 * 3600
 
 
 def make(home: Path) -> Path:
-    """A new place for the push that asks for it."""
+    """A new place for the push that asks for it. Raises: DeviceError when its session has ended by now."""
     place = home / "incoming" / f"{_owner()}-{os.urandom(16).hex()}"
     durable.folder(place)
     return place
@@ -104,7 +104,10 @@ def _abandoned(place: Path) -> bool:
 
 def _owner() -> str:
     """The parent of this command's session: sshd and the local transport give every command a session of its own."""
-    leader = processes.facts(os.getsid(0))
-    pid = int(leader[1]) if leader else 0
+    session = os.getsid(0)
+    leader = processes.facts(session)
+    if session and not leader:
+        raise DeviceError("the host that asked has gone", "push again")
+    pid = int(leader[1]) if leader else 0  # a session from outside this container
     started = processes.started(pid)
     return f"{pid}-{started}" if started else UNKNOWN

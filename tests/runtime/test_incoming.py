@@ -160,6 +160,16 @@ class TestOfAHostThatHasHungUp:
         assert self.left_alone("missing", {"blobs": [blob.as_dict() for blob in blobs(parcels.one)]})
         assert list((home / "incoming").iterdir()) == []
 
+    def test_nor_by_a_command_that_outlived_its_session(self, home: Path, parcels: Parcels) -> None:
+        asked = json.dumps({"blobs": [blob.as_dict() for blob in blobs(parcels.one)]})
+        script = (
+            f'(while [ -d /proc/$$ ]; do sleep 0.01; done; "{sys.executable}" -m edgekit_runtime missing) <&3 3<&- &'
+        )
+        words, place = ["sh", "-c", f"exec 3<&0; {script}"], home / "incoming"
+        ran = subprocess.run(words, input=asked.encode(), stdout=subprocess.PIPE, start_new_session=True, timeout=60)
+        assert json.loads(ran.stdout)["error"]["message"] == "the host that asked has gone"
+        assert not place.exists() or list(place.iterdir()) == []
+
     @pytest.mark.parametrize("live", [True, False])
     def test_what_came_whole_is_installed_and_not_switched_to(self, home: Path, parcels: Parcels, live: bool) -> None:
         digest, signature = parcels.one.digest, open_layout(parcels.one.root)[1]
