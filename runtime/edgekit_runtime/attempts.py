@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgekit_runtime import blackbox, fields, releases
+from edgekit_runtime import blackbox, fields, processes, releases
 from edgekit_runtime.errors import (
     BundleError,
     EdgekitError,
@@ -122,15 +121,8 @@ def _attempt(release: Release, setting: Setting | None, until: float) -> Attempt
         answer = fields.load(done.stdout)
         return Attempt(answer.get("proof", {}), answer.get("error", {}))
     except ValueError:
-        return _failed(f"the engine crashed ({_ending(done.returncode)})", done.stderr)
+        return _failed(f"the engine crashed ({processes.ending(done.returncode)})", done.stderr)
 
 
 def _failed(reason: str, stderr: bytes) -> Attempt:
     return Attempt(error={"message": reason}, tail=tuple(blackbox.tail(stderr.decode(errors="replace"))))
-
-
-def _ending(status: int) -> str:
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"status {status}"

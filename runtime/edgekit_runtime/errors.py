@@ -4,7 +4,7 @@ EdgekitError
 ├ BundleError     ├ SignatureError (├ UnknownSigner └ RevokedSigner) ├ DigestMismatch ├ BundleTooLarge
 │                 ├ IncompatibleTarget ├ Expired └ Downgrade
 ├ DeviceError     ├ NotInstalled └ ProofFailed
-└ EngineError     ├ EngineNotInstalled └ InvalidInput
+└ EngineError     ├ EngineNotInstalled ├ InvalidInput └ Overloaded
 """
 
 from __future__ import annotations
@@ -116,3 +116,9 @@ class InvalidInput(EngineError):
     """An input of the wrong name, shape or dtype."""
 
     code = "invalid_input"
+
+
+class Overloaded(EngineError):
+    """As many calls wait as may; nothing was done for this one."""
+
+    code = "overloaded"

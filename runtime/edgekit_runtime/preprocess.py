@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+BLOCK_BYTES = 1 << 17
+"""Images are resized in blocks of rows: these stay in the cache, and malloc need not ask the system for each."""
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -95,7 +98,10 @@ class Preprocess:
         rows = x.astype(np.float32).reshape((*x.shape[:-2], width * x.shape[-1]) if width > 1 else x.shape)
         mean, std = (np.asarray(each, np.float32) for each in (self.mean, self.std))
         mean, std = (each if each.size == 1 else np.tile(each, width) for each in (mean, std))
-        return np.asarray((rows * np.float32(self.scale) - mean) / std).reshape(x.shape)
+        rows *= np.float32(self.scale)
+        rows -= mean
+        rows /= std
+        return rows.reshape(x.shape)
 
     def _moves_no_value(self, have: str, want: str) -> bool:
         """Whether pixels stay pixels, or become signed ones, for which no float is needed."""
@@ -120,22 +126,35 @@ def _resize(images: Array, size: tuple[int, ...]) -> Array:
         size = (max(size[0], round(height * ratio)), max(size[0], round(width * ratio)))
     if (height, width) == size:
         return images
-    x = images.astype(np.float32)
-    return _lerp(_lerp(x, -3, size[0]), -2, size[1])
+    rows, columns = _samples(height, size[0]), _samples(width, size[1])
+    made = np.empty((*images.shape[:-3], *size, images.shape[-1]), np.float32)
+    step = max(1, BLOCK_BYTES * height // (4 * images.size))
+    for at in range(0, size[0], step):
+        block = _lerp(images, -3, tuple(each[at : at + step] for each in rows))
+        made[..., at : at + step, :, :] = _lerp(block, -2, columns)
+    return made
 
 
-def _lerp(x: Array, axis: int, size: int) -> Array:
-    """Linear interpolation along one axis, samples taken at pixel centres, edges repeated."""
+def _samples(have: int, size: int) -> tuple[Array, Array, Array]:
+    """The places below and above each sample, at pixel centres, edges repeated; and the weight of the one above."""
     import numpy as np
 
-    have = x.shape[axis]
     at = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
     low = np.floor(at).astype(np.intp)
-    high = np.minimum(low + 1, have - 1)
-    weight = (at - low).astype(np.float32).reshape([-1] + [1] * (-axis - 1))
-    below, above = np.take(x, low, axis), np.take(x, high, axis)
-    result: Array = below + (above - below) * weight
-    return result
+    return low, np.minimum(low + 1, have - 1), (at - low).astype(np.float32)
+
+
+def _lerp(x: Array, axis: int, samples: tuple[Array, ...]) -> Array:
+    """Linear interpolation along one axis, float32."""
+    import numpy as np
+
+    low, high, weight = samples
+    below = np.take(x, low, axis).astype(np.float32, copy=False)
+    above: Array = np.take(x, high, axis).astype(np.float32, copy=False)
+    above -= below
+    above *= weight.reshape([-1] + [1] * (-axis - 1))
+    above += below
+    return above
 
 
 def _crop(images: Array, size: tuple[int, ...]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 UNKNOWN = "unknown"
@@ -45,3 +46,11 @@ def facts(pid: int) -> list[str]:
     except OSError:
         return []
     return [] if found[0] in ("Z", "X") else found
+
+
+def ending(status: int) -> str:
+    """How a process has ended, by its status as ``subprocess`` gives it."""
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"status {status}"

@@ -1,22 +1,24 @@
-"""Session: one loaded model that serves; every call's latency is recorded."""
+"""Session: one loaded model that serves, call by call or many at once; every call's latency is recorded."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from edgekit_runtime import bundle as bundles
 from edgekit_runtime import engines, notify, probation, releases
-from edgekit_runtime.errors import EdgekitError, NotInstalled
+from edgekit_runtime.errors import EdgekitError, InvalidInput, NotInstalled, Overloaded
 from edgekit_runtime.home import NAME, default_home
 from edgekit_runtime.probation import Probation
 from edgekit_runtime.report import Recorder, Spool
 from edgekit_runtime.setting import pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
     import numpy as np
@@ -24,10 +26,18 @@ if TYPE_CHECKING:
     from edgekit_runtime.bundle import Bundle
     from edgekit_runtime.interface import Interface
     from edgekit_runtime.manifest import EngineNeed
+    from edgekit_runtime.pipeline import Pipeline, Stage
     from edgekit_runtime.releases import Release
     from edgekit_runtime.setting import Setting
 
     Array = np.ndarray[Any, Any]
+
+Made = TypeVar("Made")
+
+MOST_WAITING = 64
+"""Calls of ``predict_async`` that are under way; one that is given too many says so, instead of filling the memory."""
+MOST_WARM_UPS, WARM = 10, 0.8
+"""The model is warm when a run takes more than this share of the time of the one before."""
 
 
 def load(app: str | os.PathLike[str]) -> Session:
@@ -37,7 +47,7 @@ def load(app: str | os.PathLike[str]) -> Session:
     """
     home, name = default_home(), os.fspath(app)
     if NAME.fullmatch(name) and releases.pointed(home, name, "current"):
-        return _of_release(home, probation.serving(home, name))
+        return of_release(home, probation.serving(home, name))
     if os.path.isdir(name):  # False for any odd name
         return of_bundle(bundles.open_layout(Path(name))[0])
     if NAME.fullmatch(name):
@@ -46,7 +56,7 @@ def load(app: str | os.PathLike[str]) -> Session:
     raise NotInstalled(f"{name!r} is neither an installed app nor a folder with a bundle", f"live apps: {live}")
 
 
-def _of_release(home: Path, release: Release) -> Session:
+def of_release(home: Path, release: Release) -> Session:
     """A session that is reported and, of a release on trial, watched, from before its model is loaded."""
     app = release.bundle.manifest.app
     watch = Probation(home, release) if release.state.name == "trial" else None
@@ -68,7 +78,15 @@ def of_bundle(bundle: Bundle, recorder: Recorder | None = None, setting: Setting
     model = bundle.read(bundle.layer(bundles.MODEL_TYPE))
     needs = (setting.need,) if setting else bundle.manifest.engines
     plain = setting is not None and setting.plain
-    return Session(model, bundle.manifest.interface, needs, recorder, plain=plain)
+    session = Session(model, bundle.manifest.interface, needs, recorder, plain=plain)
+    session.samples = lambda: _golden_inputs(bundle)
+    return session
+
+
+def _golden_inputs(bundle: Bundle) -> list[dict[str, Array]]:
+    from edgekit_runtime import golden
+
+    return [vector.inputs for vector in golden.parse(bundle.read(bundle.layer(bundles.GOLDEN_TYPE)))]
 
 
 class Session:
@@ -85,7 +103,11 @@ class Session:
     ) -> None:
         self.interface = interface
         self.engine = engines.load(model, needs, plain=plain)
+        self.samples: Callable[[], list[dict[str, Array]]] = list
+        """Inputs that the model is known to answer well: those of the bundle's golden vectors."""
         self._recorder = recorder
+        self._pipeline: Pipeline | None = None
+        self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
 
     def predict(self, inputs: dict[str, Array] | Array) -> dict[str, Array]:
         """Outputs by name, in the layout, order and meaning of the source model.
@@ -97,16 +119,113 @@ class Session:
         try:
             outputs = self.interface.results(self.engine.run(self.interface.feeds(inputs)))
         except EdgekitError as error:
-            if self._recorder:
-                self._recorder.failed(error.code)
+            self._failed(error)
             raise
-        if self._recorder:
-            self._recorder.record(time.perf_counter_ns() - started)
-            notify.SUPERVISOR.alive()
+        self._served(time.perf_counter_ns() - started)
         return outputs
 
+    def lend(self, inputs: dict[str, Array] | Array, use: Callable[[dict[str, Array]], Made]) -> Made:
+        """What ``use`` makes of the outputs, which are not copied where the engine can show its own memory.
+
+        They are there until ``use`` returns, and not to be kept: an engine that finds one of them kept refuses to run.
+        Other threads wait meanwhile. Raises: as ``predict``, and what ``use`` does.
+        """
+        started = time.perf_counter_ns()
+
+        def used(raw: dict[str, Array]) -> Made:
+            outputs = self.interface.results(raw)
+            self._served(time.perf_counter_ns() - started)
+            return use(outputs)
+
+        try:
+            return engines.lend(self.engine, self.interface.feeds(inputs), used)
+        except EdgekitError as error:
+            self._failed(error)
+            raise
+
+    def predict_async(self, inputs: dict[str, Array] | Array) -> Future[dict[str, Array]]:
+        """As ``predict``, by threads of the session, in the order of the calls; errors come with the future.
+
+        Its latency is the work without the waiting. Raises: Overloaded when MOST_WAITING calls are under way.
+        """
+        if not self._room.acquire(blocking=False):
+            raise Overloaded(f"{MOST_WAITING} calls are under way", "take the results of some first, or use stream")
+        future = self._submit(inputs)
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def stream(self, items: Iterable[dict[str, Array] | Array]) -> Iterator[dict[str, Array]]:
+        """The outputs of each item, in order, while a few items ahead are read, preprocessed and run in threads.
+
+        An error is raised in the place of its item, and ``next`` goes on with the one after it. Items are read in a
+        thread, no more of them than are under way.
+        """
+        from edgekit_runtime.pipeline import Stream
+
+        return Stream(self._submit, items)
+
+    def warm_up(self, inputs: dict[str, Array] | Array | None = None) -> float:
+        """Run the model, unrecorded, until it is not getting faster; the seconds that a run takes.
+
+        With the first golden vector where no ``inputs`` are given. Raises: InvalidInput, BundleError, EngineError.
+        """
+        given = inputs if inputs is not None else next(iter(self.samples()), None)
+        if given is None:
+            raise InvalidInput("there is no golden vector to warm up with", "give inputs")
+        feeds, seconds = self.interface.feeds(given), float("inf")
+        for _ in range(MOST_WARM_UPS):
+            started, before = time.perf_counter(), seconds
+            self.interface.results(self.engine.run(feeds))
+            seconds = time.perf_counter() - started
+            if seconds > WARM * before:
+                break
+        return seconds
+
+    def _submit(self, inputs: dict[str, Array] | Array) -> Future[dict[str, Array]]:
+        from edgekit_runtime.pipeline import Pipeline
+
+        spent_ns: list[int] = []
+        with self._lock:
+            self._pipeline = self._pipeline or Pipeline(self._stages())
+            future = self._pipeline.put(inputs, spent_ns)
+        future.add_done_callback(lambda done: self._done(done, spent_ns))
+        return future
+
+    def _stages(self) -> list[Stage]:
+        """A thread for the engine, and one before and after it where there is work for it."""
+        interface, run = self.interface, self.engine.run
+        before: list[Stage] = [(interface.feeds,), (run,)] if interface.preprocess else [(interface.feeds, run)]
+        if interface.postprocess:
+            return [*before, (interface.results,)]
+        return [*before[:-1], (*before[-1], interface.results)]
+
+    def _done(self, future: Future[dict[str, Array]], spent_ns: list[int]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._served(sum(spent_ns))
+        elif isinstance(error, EdgekitError):
+            self._failed(error)
+
+    def _served(self, latency_ns: int) -> None:
+        if self._recorder:
+            self._recorder.record(latency_ns)
+            notify.SUPERVISOR.alive()
+
+    def _failed(self, error: EdgekitError) -> None:
+        if self._recorder:
+            self._recorder.failed(error.code)
+
     def close(self, error: BaseException | None = None) -> None:
-        """Write the last window of latencies and let the model go; ``error`` is what ends it, if one does."""
+        """Write the last window of latencies and let the model go; ``error`` is what ends it, if one does.
+
+        Calls that are under way are finished first.
+        """
+        with self._lock:
+            pipeline, self._pipeline = self._pipeline, None
+        if pipeline:
+            pipeline.close()
         if self._recorder:
             self._recorder.close(error)
         self.engine.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,16 @@ class TensorSpec:
     def _sizes(self) -> str:
         return f"[{', '.join('N' if size is None else str(size) for size in self.shape)}]"
 
+    @cached_property
+    def _native(self) -> np.dtype[Any]:
+        """In the processor's order of bytes, in which engines take numbers."""
+        import numpy as np
+
+        return np.dtype(self.dtype)
+
     def check(self, array: np.ndarray[Any, Any]) -> None:
         """Raises: InvalidInput when the array has another dtype or a shape that does not fit."""
-        if array.dtype.name != self.dtype or not array.dtype.isnative:  # engines take bytes in the processor's order
+        if array.dtype != self._native:
             raise InvalidInput(f"input {self}: got dtype {array.dtype}", f"convert it with .astype('{self.dtype}')")
         if not fits(self.shape, array.shape):
             raise InvalidInput(f"input {self}: got shape {list(array.shape)}", self._way_to_fit(array.shape))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import NDArray
 
+from edgekit_runtime import preprocess
 from edgekit_runtime.errors import InvalidInput
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
@@ -87,6 +88,16 @@ class TestResize:
     @given(IMAGES)
     def test_the_size_that_it_has_changes_nothing(self, image: NDArray[Any]) -> None:
         np.testing.assert_array_equal(apply(image, resize=image.shape[:2]), image)
+
+    @pytest.mark.parametrize("block", [1, 5000, 1 << 30])
+    @pytest.mark.parametrize("shape", [(90, 70, 3), (2, 90, 70, 3), (3, 2, 9, 7, 1)])
+    def test_blocks_of_rows_give_what_the_whole_gives(
+        self, monkeypatch: pytest.MonkeyPatch, block: int, shape: tuple[int, ...]
+    ) -> None:
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        want = preprocess._resize(images, (33, 101))
+        monkeypatch.setattr(preprocess, "BLOCK_BYTES", block)
+        np.testing.assert_array_equal(preprocess._resize(images, (33, 101)), want)
 
 
 class TestTheOtherSteps:

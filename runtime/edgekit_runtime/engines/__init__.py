@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Callable, Protocol, cast
+from typing import TYPE_CHECKING, Any, Callable, Protocol, TypeVar, cast
 
 from edgekit_runtime.errors import EngineNotInstalled
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgekit_runtime.manifest import EngineNeed
 
     Array = np.ndarray[Any, Any]
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ class Engine(Protocol):
         """Outputs that the caller owns. Raises: EngineError."""
 
     def close(self) -> None: ...
+
+
+def lend(engine: Engine, feeds: dict[str, Array], use: Callable[[dict[str, Array]], Made]) -> Made:
+    """What ``use`` makes of the outputs; of an engine with a ``lend`` of its own they are its memory, and it checks
+    that none of them is kept. Raises: EngineError, and what ``use`` does.
+    """
+    own: Callable[..., Made] | None = getattr(engine, "lend", None)
+    return own(feeds, use) if own else use(engine.run(feeds))
 
 
 BUILT_IN = {

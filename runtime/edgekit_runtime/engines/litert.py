@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
 
 if TYPE_CHECKING:
     from edgekit_runtime.engines import Array, Engine, EngineOptions
+
+Made = TypeVar("Made")
 
 
 def load(model: bytes, options: EngineOptions) -> Engine:
@@ -66,18 +68,26 @@ class LiteRT:
         self._shapes: dict[int, tuple[int, ...]] = {
             detail["index"]: tuple(detail["shape"]) for detail in self._interpreter.get_input_details()
         }
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # of which ``lend`` lets go only when the outputs were used
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         with self._lock:
-            if self._interpreter is None:
-                raise EngineError("the session is closed", "load the model again")
-            try:
-                self._feed(feeds)
-                self._interpreter.invoke()
-                return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
-            except (ValueError, RuntimeError) as error:
-                raise EngineError(f"{self.name} {self.version} failed: {_line(error)}") from error
+            return self._ran(feeds, lambda interpreter, index: interpreter.get_tensor(index))
+
+    def lend(self, feeds: dict[str, Array], use: Callable[[dict[str, Array]], Made]) -> Made:
+        """What ``use`` makes of the outputs as they lie in the interpreter. Raises: EngineError, and what it raises."""
+        with self._lock:
+            return use(self._ran(feeds, _seen))
+
+    def _ran(self, feeds: dict[str, Array], take: Callable[[Any, int], Array]) -> dict[str, Array]:
+        if self._interpreter is None:
+            raise EngineError("the session is closed", "load the model again")
+        try:
+            self._feed(feeds)
+            self._interpreter.invoke()
+            return {name: take(self._interpreter, index) for name, index in self._outputs.items()}
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"{self.name} {self.version} failed: {_line(error)}", _way_out(error)) from error
 
     def _feed(self, feeds: dict[str, Array]) -> None:
         indexed = {self._index(name): array for name, array in feeds.items()}
@@ -101,6 +111,17 @@ class LiteRT:
     def close(self) -> None:
         with self._lock:
             self._interpreter = None
+
+
+def _seen(interpreter: Any, index: int) -> Array:
+    array: Array = interpreter.tensor(index)()
+    array.setflags(write=False)
+    return array
+
+
+def _way_out(error: Exception) -> str | None:
+    """LiteRT looks before it runs whether somebody holds an array of its memory."""
+    return "an output of 'lend' was kept: copy what is to stay" if "reference to internal data" in str(error) else None
 
 
 def _version(distribution: str) -> str:

@@ -67,7 +67,7 @@ class OnnxRuntime:
             raise EngineError(f"onnxruntime {self.version} cannot load the model: {_line(error)}") from error
         self._session: ort.InferenceSession | None = session
         self.provider: str = session.get_providers()[0]
-        self._inputs = [value.name for value in session.get_inputs()]
+        self._inputs = dict.fromkeys(value.name for value in session.get_inputs()).keys()
         self._outputs = [value.name for value in session.get_outputs()]
 
     def _check(self, model: bytes) -> None:
@@ -84,7 +84,7 @@ class OnnxRuntime:
         session = self._session
         if session is None:
             raise EngineError("the session is closed", "load the model again")
-        unknown = set(feeds) - set(self._inputs)
+        unknown = feeds.keys() - self._inputs
         if unknown:
             raise InvalidInput(f"the model has no input {min(unknown)!r}", f"it has {', '.join(self._inputs)}")
         try:
