@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     add("trust", commands.trust)
     add("revoke", commands.revoke)
     add("signers", commands.signers)
+    served = words.add_parser("serve", help="Serve apps over HTTP", add_help=False, prefix_chars="\0")  # has its own
+    served.add_argument("words", nargs="*")
+    served.set_defaults(action=commands.serve)
     return parser
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +225,17 @@ def _awaited() -> bool:
     poll = select.poll()
     poll.register(1, 0)  # errors and hang-ups are told always
     return not poll.poll(0)
+
+
+def serve(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Serve apps over HTTP; 'serve --help' tells how."""
+    try:
+        main = import_module("edgekit_server.__main__").main
+    except ImportError as error:
+        hint = "bring it: edgekit device setup NAME --server"
+        raise DeviceError(f"the server is not installed here ({error})", hint) from error
+    main(arguments.words)
+    return {}
 
 
 def _stdin() -> dict[str, Any]:
