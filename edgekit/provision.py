@@ -69,21 +69,22 @@ class Provisioned:
 
 @dataclass(frozen=True)
 class Kit:
-    """What goes into an environment: pip's requirements beside the runtime, and their wheels where they are brought."""
+    """What goes into an environment: our own wheels, pip's requirements, and their wheels where they are brought."""
 
     requirements: tuple[str, ...]
-    runtime: Path
+    own: tuple[Path, ...]
     python: wheels.Python
     offline: bool
 
     @property
     def identity(self) -> str:
         """The same for the same environment."""
-        lines = [*self.requirements, self.runtime.name, wheels.digest(self.runtime), self.python.tag]
+        own = (line for wheel in self.own for line in (wheel.name, wheels.digest(wheel)))
+        lines = [*self.requirements, *own, self.python.tag]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def files(self) -> list[Path]:
-        return [self.runtime, *wheels.collect(self.python, self.requirements if self.offline else ())]
+        return [*self.own, *wheels.collect(self.python, self.requirements if self.offline else ())]
 
 
 def choose_engine(target: Target, wanted: str | None) -> EngineChoice:
@@ -103,11 +104,14 @@ def setup(
     tell: Callable[[str], None],
     *,
     offline: bool = False,
+    server: bool = False,
 ) -> Provisioned:
-    """Raises: DeviceError, ConfigError, TransportError."""
+    """``server``: bring it; where it is, it stays. Raises: DeviceError, ConfigError, TransportError."""
     facts = devices.probe(transport)
     check(facts, target)
-    kit = Kit(requirements(facts, target, engine), wheels.runtime_wheel(), wheels.Python.of(facts), offline)
+    served = (wheels.server_wheel(),) if server or facts["packages"].get("edgekit-server") else ()
+    own = (wheels.runtime_wheel(), *served)
+    kit = Kit(requirements(facts, target, engine), own, wheels.Python.of(facts), offline)
     fresh = not _has(transport, facts["home"], kit.identity)
     if fresh:
         tell("collecting wheels")
@@ -159,7 +163,7 @@ def _install(transport: Transport, home: str, kit: Kit, tell: Callable[[str], No
         index = ["--no-index"] if kit.offline else []
         tell("installing")
         # by its path: what an index has under the runtime's name is not ours
-        wanted = [f"{place}/{kit.runtime.name}", *kit.requirements]
+        wanted = [*(f"{place}/{wheel.name}" for wheel in kit.own), *kit.requirements]
         arguments = [new, kit.identity, f"{place}/{installer}", *index, "--find-links", place, *wanted]
         _shell(transport, MAKE_ENV, *arguments, hint=None if kit.offline else "with no index there, use --offline")
         rubbish.remove(new)

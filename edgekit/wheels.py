@@ -1,4 +1,4 @@
-"""Wheels: the runtime's own, made here; and those that a device needs, picked by its Python, processor and libc."""
+"""Wheels: the runtime's and its server's, made here; others that fit a device's Python, processor and libc."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shutil import copy2, copytree, ignore_patterns
 from typing import Any
 
 import edgekit_runtime
+import edgekit_server
 from edgekit import pip, user_cache
 from edgekit.errors import DeviceError, EdgekitError
 
@@ -54,12 +55,23 @@ class Python:
 @cache
 def runtime_wheel() -> Path:
     """The lean runtime as a wheel, built from the same files that run here; the same bytes each time."""
+    package = Path(edgekit_runtime.__file__).parent
+    return _made(package, _pyproject(package))
+
+
+@cache
+def server_wheel() -> Path:
+    """What serves over HTTP, for the devices that do, in the same way."""
+    package = Path(edgekit_server.__file__).parent
+    return _made(package, package / "pyproject.toml")
+
+
+def _made(package: Path, project: Path) -> Path:
     from flit_core import wheel
 
-    package = Path(edgekit_runtime.__file__).parent
     with tempfile.TemporaryDirectory() as folder:
-        copytree(package, Path(folder, package.name), ignore=ignore_patterns("__pycache__"))
-        copy2(_pyproject(package), folder)
+        copytree(package, Path(folder, package.name), ignore=ignore_patterns("__pycache__", "pyproject.toml"))
+        copy2(project, folder)
         made = wheel.make_wheel_in(Path(folder, "pyproject.toml"), user_cache.folder("runtime"))
     return Path(made.file)
 

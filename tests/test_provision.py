@@ -31,9 +31,9 @@ PI = target.load("raspberry-pi-5")
 OURS = target.load(TARGET)
 
 
-def setup(link: Transport, profile: Target = OURS, engine: str | None = None) -> Provisioned:
-    chosen = provision.choose_engine(profile, engine)
-    return provision.setup(link, profile, chosen, signing.signer(None), lambda line: None, offline=True)
+def setup(link: Transport, profile: Target = OURS, engine: str | None = None, *, server: bool = False) -> Provisioned:
+    chosen, tell = provision.choose_engine(profile, engine), (lambda line: None)
+    return provision.setup(link, profile, chosen, signing.signer(None), tell, offline=True, server=server)
 
 
 @pytest.fixture
@@ -309,6 +309,16 @@ class TestEnginesForReal:
         engines = devices.probe(link)["engines"]
         assert None not in (engines[first.package], engines[second.package])
         assert not setup(link, engine=first.name).installed
+
+    def test_the_server_is_brought_when_it_is_asked_for_and_stays(self, link: Transport) -> None:
+        setup(link)
+        command = ["sh", "-c", devices.RUNTIME, "edgekit", "serve", "--help"]
+        missing = link.run(command)
+        assert b"edgekit device setup NAME --server" in missing.stdout
+        for server in (True, False):
+            setup(link, server=server)
+            assert link.run(command).check().stdout.startswith(b"usage: edgekit-runtime serve")
+        assert devices.probe(link)["packages"]["edgekit-server"] == edgekit_runtime.__version__
 
     def test_two_setups_at_once(self, project: Path, desk: Device) -> None:
         retarget(project)

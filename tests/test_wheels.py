@@ -15,6 +15,7 @@ from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 import edgekit_runtime
+import edgekit_server
 from edgekit import target, wheels
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.wheels import Python
@@ -68,6 +69,16 @@ class TestRuntimeWheel:
         assert (metadata["Name"], metadata["Version"]) == ("edgekit-runtime", edgekit_runtime.__version__)
         assert metadata["Requires-Python"] == ">=3.8"
         assert [line for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line] == ["numpy"]
+
+    def test_the_server_s_is_one_of_its_own(self) -> None:
+        with zipfile.ZipFile(wheels.server_wheel()) as wheel:
+            package = Path(edgekit_server.__file__).parent
+            sources = {str(file.relative_to(package.parent)) for file in package.rglob("*.py")}
+            names = {name for name in wheel.namelist() if not name.startswith(info(wheel))}
+            metadata = email.message_from_bytes(wheel.read(f"{info(wheel)}/METADATA"))
+        assert names == {*sources, "edgekit_server/py.typed"}
+        assert (metadata["Name"], metadata["Version"]) == ("edgekit-server", edgekit_runtime.__version__)
+        assert metadata.get_all("Requires-Dist") == ["edgekit-runtime"]
 
     def test_it_is_the_same_bytes_each_time(self, project: Path) -> None:
         program = "from edgekit import wheels; print(wheels.digest(wheels.runtime_wheel()))"

@@ -106,6 +106,7 @@ def _plain(value: Any) -> str:
 @click.option(
     "--engine", help="The engine to install (default: what the bundle for its target needs, else the target's first)."
 )
+@click.option("--server", is_flag=True, help="Bring what serves models over HTTP there ('edgekit-runtime serve').")
 @click.option("--offline", is_flag=True, help="Bring all wheels from this host; the device needs no package index.")
 @click.option(
     "--service", metavar="COMMAND", help="A program on the device that serves the app: 'python /home/pi/loop.py'."
@@ -123,7 +124,13 @@ def _plain(value: Any) -> str:
 @accept_option
 @json_option
 def setup(
-    name: str | None, engine: str | None, offline: bool, accept_new_host_key: bool, as_json: bool, **service: Any
+    name: str | None,
+    engine: str | None,
+    server: bool,
+    offline: bool,
+    accept_new_host_key: bool,
+    as_json: bool,
+    **service: Any,
 ) -> None:
     """Install the runtime and an engine on a device, and let it trust this host's bundles.
 
@@ -151,7 +158,13 @@ def setup(
     signer = signing.signer(Path(key).expanduser() if key else None)
     with progress(as_json) as tell, connected(entry, accept_new_host_key) as transport:
         done = provision.setup(
-            transport, target, chosen, signer, lambda line: tell(f"{entry.name}: {line}"), offline=offline
+            transport,
+            target,
+            chosen,
+            signer,
+            lambda line: tell(f"{entry.name}: {line}"),
+            offline=offline,
+            server=server,
         )
         serving = services.install(transport, program) if program else None
     if as_json:

@@ -2,3 +2,5 @@
 
 A front of one thread holds the connections and passes bodies on; a worker process per release loads and runs it.
 """
+
+__version__ = "0.1.0"
