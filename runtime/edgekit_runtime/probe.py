@@ -21,7 +21,8 @@ def probe() -> "dict[str, object]":
     """All facts; None for one that this machine does not tell."""
     home = os.environ.get("EDGEKIT_HOME") or _default_home()
     disk = shutil.disk_usage(_existing(home))
-    memory = _text("/proc/meminfo")
+    memory, installed = _text("/proc/meminfo"), versions(sys.path)
+    tegra = l4t(_text("/etc/nv_tegra_release"))
     return {
         "schema_version": 1,
         "arch": arch(platform.machine(), sys.maxsize > 1 << 32),
@@ -33,16 +34,16 @@ def probe() -> "dict[str, object]":
         "python": platform.python_version(),
         "python_executable": sys.executable,
         "python_venv": _has("ensurepip"),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "engines": {name: _version(name) for name in ENGINES},
+        "packages": {name: installed.get(name) for name in PACKAGES},
+        "engines": {name: installed.get(name) for name in ENGINES},
         "engine_modules": [name for name in MODULES if _has(name)],
         "cpus": os.cpu_count(),
         "cpu_flags": cpu_flags(_text("/proc/cpuinfo")),
         "memory_mib": mebibytes(memory, "MemTotal"),
         "memory_available_mib": mebibytes(memory, "MemAvailable"),
         "disk_free_mib": disk.free >> 20,
-        "l4t": l4t(_text("/etc/nv_tegra_release")),
-        "jetpack": package_version(_text("/var/lib/dpkg/status"), "nvidia-jetpack"),
+        "l4t": tegra,
+        "jetpack": package_version(_text("/var/lib/dpkg/status"), "nvidia-jetpack") if tegra else None,
         "ssh_keygen": shutil.which("ssh-keygen"),
         "home": home,
     }
@@ -93,6 +94,19 @@ def package_version(dpkg_status: str, name: str) -> "str | None":
     return None
 
 
+def versions(path: "list[str]") -> "dict[str, str]":
+    """Of the distributions on a path, by the names of their folders; importlib.metadata takes ten times as long."""
+    found = {}  # type: dict[str, str]
+    for folder in path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for match in filter(None, map(re.compile(r"([^-]+)-([^-]+)(-py[\d.]+)?\.(?:dist|egg)-info").fullmatch, names)):
+            found.setdefault(re.sub(r"[-_.]+", "-", match.group(1)).lower(), match.group(2))
+    return found
+
+
 def _found(pattern: str, text: str) -> "str | None":
     found = re.search(pattern, text, re.M)
     return found.group(1) if found else None
@@ -123,17 +137,6 @@ def _has(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
-
-
-def _version(name: str) -> "str | None":
-    try:
-        from importlib.metadata import PackageNotFoundError, version
-    except ImportError:  # Python 3.7 and older
-        return None
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -5,16 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit_runtime import probe as probing
-from edgekit_runtime.probe import arch, cpu_flags, family, l4t, mebibytes, os_name, package_version, probe
+from edgekit_runtime.probe import arch, cpu_flags, family, l4t, mebibytes, os_name, package_version, probe, versions
 
 SOURCE = Path(probing.__file__)
 PYENV = Path.home() / ".pyenv" / "versions"
@@ -164,6 +167,27 @@ def test_memory_in_mebibytes() -> None:
 )
 def test_the_name_of_the_system(text: str, name: str | None) -> None:
     assert os_name(text) == name
+
+
+def test_versions_are_those_that_the_metadata_tell() -> None:
+    found = versions(sys.path)
+    told = {re.sub("[-_.]+", "-", each.metadata["Name"]).lower(): each.version for each in distributions()}
+    assert told.items() <= found.items()
+    assert found["numpy"] == np.__version__
+
+
+def test_versions_by_other_names_of_their_folders(tmp_path: Path) -> None:
+    names = (
+        "numpy-1.19.5.egg-info",
+        "ai_edge_litert-2.1.0.dist-info",
+        "PyYAML-6.0-py3.9.egg-info",
+        "numpy",
+        "x.egg-info",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    found = versions(["/nowhere", str(tmp_path), ""])
+    assert (found["numpy"], found["ai-edge-litert"], found["pyyaml"]) == ("1.19.5", "2.1.0", "6.0")
 
 
 def test_the_version_of_an_installed_package() -> None:

@@ -73,37 +73,6 @@ class TestSwap:
         switches.rollback(home, APP, "")
         assert house.ready().digest == old.digest
 
-    @pytest.mark.slow
-    @pytest.mark.timeout(600)
-    def test_memory_comes_back_after_100_swaps(self, home: Path, parcels: Parcels, open_house: Open) -> None:
-        """And so do descriptors; with onnxruntime, which keeps what a session took within one process."""
-        digests = [go_live(parcel, home).digest for parcel in (parcels.one, parcels.two)]
-        house = open_house()
-
-        def swap(number: int) -> None:
-            switches.activate(home, APP, digests[number % 2], allow_downgrade=True)
-            while house.ready().digest != digests[number % 2] or len(house.residents.find(APP).workers) > 1:
-                got = house.answer(X)
-                np.testing.assert_allclose(got.y, X @ weights(int(got.document["model_version"])), rtol=1e-5)
-
-        for number in range(10):
-            swap(number)
-        before, files = taken(house), len(os.listdir("/proc/self/fd"))
-        for number in range(100):
-            swap(number)
-        after = taken(house)
-        print(f"front and worker: {before} MiB before, {after} after")
-        assert after[0] - before[0] < 3  # this process is pytest's, too
-        assert abs(after[1] - before[1]) < 0.05 * before[1]
-        assert len(os.listdir("/proc/self/fd")) == files
-
-
-def taken(house: House) -> list[float]:
-    """MiB of this process and of its worker."""
-    (worker,) = house.residents.find(APP).workers
-    sizes = (Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in (os.getpid(), worker.pid))
-    return [int(size) / 256 for size in sizes]
-
 
 class TestMemory:
     def test_who_was_not_asked_for_longest_goes(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit_runtime import switches
 from edgekit_runtime.errors import InvalidInput
 from edgekit_server import serve
 from edgekit_server.serve import Place
@@ -47,6 +48,17 @@ class Server:
             return answer.status, json.loads(data) if told.get("content-type") == "application/json" else data, told
         finally:
             connection.close()
+
+    @property
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return list(map(int, children.split()))
+
+    def takes(self) -> tuple[list[float], int]:
+        """MiB that the front and its only worker have resident, and the front's descriptors."""
+        pids = [self.process.pid, *self.workers]
+        sizes = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) / 256 for pid in pids]
+        return sizes, len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -157,11 +169,42 @@ def test_a_push_is_followed_without_a_request_that_fails(server: Server, home: P
 
 
 def test_a_worker_that_dies_is_replaced(server: Server) -> None:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    [worker] = children.read_text().split()
-    os.kill(int(worker), signal.SIGKILL)
+    before = server.workers
+    os.kill(before[0], signal.SIGKILL)
     until(lambda: server.ask("POST", INFER, question(samples()[0]))[0] == 200, 20)
-    assert children.read_text().split() != [worker]
+    assert server.workers != before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_memory_and_descriptors_come_back_after_100_swaps(server: Server, home: Path, parcels: Parcels) -> None:
+    """With onnxruntime, which keeps what a session took within one process. Every answer meanwhile is right."""
+    x, made = samples()[0], (parcels.one, parcels.two)
+    go_live(parcels.two, home)
+
+    def swap(number: int) -> None:
+        wanted = made[number % 2]
+        switches.activate(home, APP, wanted.digest, allow_downgrade=True)
+
+        def done() -> bool:
+            status, told, _ = server.ask("POST", INFER, question(x))
+            assert status == 200, told
+            answered = int(told["model_version"])
+            np.testing.assert_allclose(np.reshape(told["outputs"][0]["data"], (1, 3)), x @ weights(answered), rtol=1e-5)
+            return answered == wanted.manifest.sequence and len(server.workers) == 1
+
+        until(done, 20)
+
+    for number in range(10):
+        swap(number)
+    (front, worker), files = server.takes()
+    for number in range(100):
+        swap(number)
+    front_then, worker_then = server.takes()[0]
+    print(f"front {front:.2f} → {front_then:.2f} MiB, worker {worker:.2f} → {worker_then:.2f} MiB, {files} descriptors")
+    assert front_then < 1.05 * front
+    assert worker_then < 1.05 * worker
+    until(lambda: server.takes()[1] <= files, 10)  # the last client's goes when it has been heard of
 
 
 def test_with_a_token_nobody_else_is_let_in(home: Path, parcels: Parcels, tmp_path: Path) -> None:
