@@ -66,6 +66,20 @@ class TestClients:
         assert asked.feeds["x"].flags.aligned
         assert np.array_equal(asked.feeds["x"], PIXELS)
 
+    @pytest.mark.parametrize("more", [b"", b"   ", b" " * 200])
+    def test_a_header_that_has_come_before_is_read_as_the_first_time(self, more: bytes) -> None:
+        header, other = ALL_OPTIONS + more, Interface(IMAGE.inputs, IMAGE.outputs)
+        for pixels, interface in ((PIXELS, IMAGE), (PIXELS + 1, IMAGE), (PIXELS + 2, other), (PIXELS + 3, IMAGE)):
+            asked = oip.decode(*body(header, pixels), interface)
+            assert np.array_equal(asked.feeds["x"], pixels)
+            assert asked.feeds["x"].flags.aligned
+            assert (asked.id, asked.priority, asked.timeout_us, asked.wanted) == ("r 1", 1, 500000, {"y": True})
+        with pytest.raises(InvalidInput, match="bytes"):
+            oip.decode(*body(header, PIXELS[:, :1]), IMAGE)
+        whole, length = body(header, PIXELS)
+        with pytest.raises(InvalidInput):
+            oip.decode(whole, length and length - 3, IMAGE)
+
     def test_all_options_are_read_and_unknown_parameters_passed_over(self) -> None:
         asked = oip.decode(*body(ALL_OPTIONS, PIXELS), IMAGE)
         assert (asked.id, asked.priority, asked.timeout_us, asked.wanted) == ("r 1", 1, 500000, {"y": True})
