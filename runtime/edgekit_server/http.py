@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass, field
@@ -120,15 +121,18 @@ def encode(response: Response, head: Head | None, stays: bool) -> tuple[Bytes, .
 
     A character that cannot stand in a header becomes a blank.
     """
-    fields = {**response.headers, "Content-Length": str(sum(map(len, response.body)))}
-    if not stays:
-        fields["Connection"] = "close"
-    elif head and not head.minor:
-        fields["Connection"] = "keep-alive"
-    lines = [f"HTTP/1.1 {response.status} {_PHRASES.get(response.status, '')}"]
-    lines += [_UNFIT.sub(" ", f"{name}: {value}") for name, value in fields.items()]
-    first = "\r\n".join((*lines, "", "")).encode("latin-1")
+    connection = "close" if not stays else "keep-alive" if head and not head.minor else ""
+    first = _first(response.status, tuple(response.headers.items()), sum(map(len, response.body)), connection)
     return (first,) if head and head.method == "HEAD" else (first, *response.body)
+
+
+@functools.lru_cache(maxsize=64)
+def _first(status: int, headers: tuple[tuple[str, str], ...], length: int, connection: str) -> bytes:
+    """Answers mostly differ in their bodies only."""
+    fields = {**dict(headers), "Content-Length": str(length), **({"Connection": connection} if connection else {})}
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
+    lines += [_UNFIT.sub(" ", f"{name}: {value}") for name, value in fields.items()]
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
