@@ -141,7 +141,7 @@ def test_a_host_that_is_killed_at_random_moments(project: Path, served: Served) 
             [*EDGEKIT, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         ) as process:
             try:
-                process.wait(chance.uniform(0.4, 3.0) if attempt < 39 else 300)
+                process.wait(chance.uniform(0.3, 0.6 + attempt / 4) if attempt < 39 else 300)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 kills += 1
