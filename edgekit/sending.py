@@ -30,7 +30,6 @@ from edgekit_runtime.receiving import TOLD, told_of
 
 Facts = Mapping[str, Any]
 
-CLEAN_UP_S = 15.0
 WORK_S = 600.0
 """For a device to take in, to prove and to switch to what has come; its proof alone may take 280 seconds."""
 TELL_S, FILLED_S, MARKS = 2.0, 0.5, 5
@@ -92,7 +91,7 @@ def _offer(load: Load, transport: Transport, check: Callable[[Facts], None]) -> 
         check(answer["facts"])
     except EdgekitError:
         with suppress(TransportError):
-            transport.run(["rm", "-rf", answer["incoming"]], timeout_s=CLEAN_UP_S)
+            transport.run(["rm", "-rf", answer["incoming"]], timeout_s=devices.CLEAN_UP_S)
         raise
     return answer
 

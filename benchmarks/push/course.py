@@ -62,12 +62,17 @@ def copied_to(device: Simulated) -> Path:
     return device.folder / "account" / "model.onnx"
 
 
+def equip(home: Path, signer: Signer) -> None:
+    """Make the home of a device that is set up: with this program's environment, and a signer that it trusts."""
+    (home / "trust").mkdir(parents=True)
+    (home / "trust" / "allowed_signers").write_text(f"{signer.allowed_line()}\n")
+    (home / "env").symlink_to(sys.prefix)
+
+
 def empty(device: Simulated, signer: Signer) -> None:
     """Leave a device that is set up and has no model."""
     shutil.rmtree(device.home, ignore_errors=True)
-    (device.home / "trust").mkdir(parents=True)
-    (device.home / "trust" / "allowed_signers").write_text(f"{signer.allowed_line()}\n")
-    (device.home / "env").symlink_to(sys.prefix)
+    equip(device.home, signer)
     copied_to(device).unlink(missing_ok=True)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.push.course import equip
 from benchmarks.serve.entries import Bench, Command, Entry
 from benchmarks.serve.task import CLASSES, NAME, SHAPE, Task
 from benchmarks.serve.wire import V2_BINARY
@@ -30,9 +31,7 @@ def entry(bundle_folder: Path) -> Entry:
 
     def command(bench: Bench) -> Command:
         home = bench.folder / "home"
-        (home / "trust").mkdir(parents=True)
-        (home / "trust" / "allowed_signers").write_text(f"{_signer(bundle_folder.parent).allowed_line()}\n")
-        (home / "env").symlink_to(sys.prefix)
+        equip(home, _signer(bundle_folder.parent))
         device = Device("here", f"local:{home}", _manifest().target)
         with transports.connect(device.uri) as link:
             pushing.push(pushing.open_parcel(bundle_folder), device, link, lambda line: None)

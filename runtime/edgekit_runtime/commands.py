@@ -53,16 +53,14 @@ def missing(arguments: argparse.Namespace) -> dict[str, Any]:
     blobs = [bundle.Descriptor.of(fields.table(document), bundle.LARGE) for document in documents]
     try:
         folder, lacking = releases.missing(place, blobs)
-    except incoming.Gone:
-        raise
-    except DeviceError:  # no room for them: without the release that is kept for convenience there may be
+    except releases.NoRoom:  # without the release that is kept for convenience there may be
         collect.tidy(place, collect.LEAST)
         folder, lacking = releases.missing(place, blobs)
     kept = [each for each in (receiving.kept(folder, blob) for blob in lacking) if each]
     names = [blob.digest for blob in lacking]
     if not _awaited():  # a place that was made after its connection had gone would belong to nobody
         shutil.rmtree(folder, ignore_errors=True)
-        raise incoming.Gone("the host that asked has gone", "push again")
+        raise DeviceError("the host that asked has gone", "push again")
     return {
         "missing": names,
         "incoming": str(folder),

@@ -29,12 +29,8 @@ QUIET_S = 24 * 3600
 """A way to the device that the owner does not tell of (a container's, an adb's) may have died without a trace."""
 
 
-class Gone(DeviceError):
-    """Nobody waits for an answer any more."""
-
-
 def make(home: Path) -> Path:
-    """A new place for the push that asks for it. Raises: Gone."""
+    """A new place for the push that asks for it. Raises: DeviceError when its session has ended by now."""
     place = home / "incoming" / f"{_owner()}-{os.urandom(16).hex()}"
     durable.folder(place)
     return place
@@ -111,7 +107,7 @@ def _owner() -> str:
     session = os.getsid(0)
     leader = processes.facts(session)
     if session and not leader:
-        raise Gone("the host that asked has gone", "push again")
+        raise DeviceError("the host that asked has gone", "push again")
     pid = int(leader[1]) if leader else 0  # a session from outside this container
     started = processes.started(pid)
     return f"{pid}-{started}" if started else UNKNOWN

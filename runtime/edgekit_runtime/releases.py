@@ -39,10 +39,14 @@ class Release:
         return self.bundle.digest
 
 
+class NoRoom(DeviceError):
+    """The disk is too full for a bundle."""
+
+
 def missing(home: Path, blobs: list[Descriptor]) -> tuple[Path, list[Descriptor]]:
     """A place to send to, and which to send: this device does not have them, or has them damaged.
 
-    Raises: DeviceError when they do not fit on the disk.
+    Raises: NoRoom when they do not fit on the disk; DeviceError.
     """
     place = incoming.make(home)
     lacking = [blob for blob in blobs if not (bundles.has_blob(home, blob) or incoming.take_over(place, blob))]
@@ -51,7 +55,7 @@ def missing(home: Path, blobs: list[Descriptor]) -> tuple[Path, list[Descriptor]
     need, free = sum(blob.size for blob in lacking) - begun, shutil.disk_usage(home).free
     if need > free:
         shutil.rmtree(place)
-        raise DeviceError(f"the bundle needs {need >> 10} KiB, the disk has {free >> 10} KiB free", "make room on it")
+        raise NoRoom(f"the bundle needs {need >> 10} KiB, the disk has {free >> 10} KiB free", "make room on it")
     return place, lacking
 
 

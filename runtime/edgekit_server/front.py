@@ -53,9 +53,8 @@ class Front:
     def _admit(self, request: Request, route: Route) -> None:
         if route.name in ("load", "unload") and not self._token:
             raise Refused(403, "models are loaded and unloaded for whoever has the server's token, and it has none")
-        if (
-            "origin" in request.headers and not self._token
-        ):  # a page in a browser on this machine may send what it likes
+        if "origin" in request.headers and not self._token:
+            # a page in a browser on this machine may send what it likes
             raise Refused(403, "pages in a browser need a token here")
         kind, _, told = request.headers.get("authorization", "").partition(" ")
         known = kind.lower() == "bearer" and hmac.compare_digest(told.strip().encode(), self._token.encode())

@@ -6,13 +6,16 @@ import os
 import time
 from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, Tuple
 
 from edgekit_runtime import processes
 
 if TYPE_CHECKING:
     from edgekit_server.counts import Counts
     from edgekit_server.resident import Resident
+
+Sample = Tuple[str, Mapping[str, str], float]
+"""A name with what is added to it, its labels, its value."""
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -33,7 +36,7 @@ class Durations:
         self._buckets[bisect_left(BOUNDS, seconds)] += 1
         self._seconds += seconds
 
-    def samples(self, labels: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    def samples(self, labels: Mapping[str, str]) -> Iterator[Sample]:
         name, total = f"{_PREFIX}_request_duration_seconds", 0
         for bound, count in zip((*map(str, BOUNDS), "+Inf"), self._buckets):
             total += count
@@ -45,7 +48,7 @@ class Durations:
 def text(residents: Iterable[Resident], durations: Mapping[tuple[str, str], Durations]) -> str:
     """All of it. ``durations`` by app and version."""
     known = list(residents)
-    families: list[tuple[str, str, list[tuple[str, Mapping[str, str], float]]]] = [
+    families: list[tuple[str, str, list[Sample]]] = [
         (f"{_PREFIX}_requests_total", "counter", list(_requests(durations))),
         (f"{_PREFIX}_request_duration_seconds", "histogram", list(_took(durations))),
         (f"{_PREFIX}_stage_duration_seconds", "summary", [each for one in known for each in _staged(one)]),
@@ -63,7 +66,7 @@ def text(residents: Iterable[Resident], durations: Mapping[tuple[str, str], Dura
 
 def _requests(
     durations: Mapping[tuple[str, str], Durations],
-) -> Iterator[tuple[str, Mapping[str, str], float]]:
+) -> Iterator[Sample]:
     for (model, version), found in durations.items():
         for status, count in sorted(found.statuses.items()):
             labels = {"model": model, "version": version, "outcome": _outcome(status), "status": str(status)}
@@ -74,12 +77,12 @@ def _outcome(status: int) -> str:
     return "success" if status < 400 else "rejected" if status in (429, 503) else "invalid" if status < 500 else "error"
 
 
-def _took(durations: Mapping[tuple[str, str], Durations]) -> Iterator[tuple[str, Mapping[str, str], float]]:
+def _took(durations: Mapping[tuple[str, str], Durations]) -> Iterator[Sample]:
     for (model, version), found in durations.items():
         yield from found.samples({"model": model, "version": version})
 
 
-def _staged(one: Resident) -> Iterator[tuple[str, Mapping[str, str], float]]:
+def _staged(one: Resident) -> Iterator[Sample]:
     counts: Counts = one.counts
     for kind, stage in _STAGES.items():
         labels = {"model": one.app, "version": one.version, "stage": stage}
@@ -87,11 +90,11 @@ def _staged(one: Resident) -> Iterator[tuple[str, Mapping[str, str], float]]:
         yield f"{_PREFIX}_stage_duration_seconds_count", labels, counts.times[kind]
 
 
-def _waiting(one: Resident) -> Iterator[tuple[str, Mapping[str, str], float]]:
+def _waiting(one: Resident) -> Iterator[Sample]:
     yield f"{_PREFIX}_queue_length", {"model": one.app}, sum(len(worker.asked) for worker in one.workers)
 
 
-def _about(one: Resident) -> Iterator[tuple[str, Mapping[str, str], float]]:
+def _about(one: Resident) -> Iterator[Sample]:
     if one.release:
         m = one.release.bundle.manifest
         engine = one.serving.engine if one.serving else ""
@@ -99,7 +102,7 @@ def _about(one: Resident) -> Iterator[tuple[str, Mapping[str, str], float]]:
         yield "edgekit_model_info", {"model": one.app, "version": one.version, "state": one.state, **about}, 1
 
 
-def _process() -> Iterator[tuple[str, str, list[tuple[str, Mapping[str, str], float]]]]:
+def _process() -> Iterator[tuple[str, str, list[Sample]]]:
     """Of the front, by the names that all exporters use."""
     facts = processes.facts(os.getpid())
     if facts:
