@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import CommandError, DeviceError, EdgekitError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Transport
 from edgekit_runtime import errors, fields
 
+if TYPE_CHECKING:
+    from edgekit.transports.talk import Talk
+
 NOT_SET_UP = 97
 NO_PYTHON = 98
+UNKNOWN_WORD = 2
 LONGEST = 1000
 ANSWER_S, WORK_S, CLEAN_UP_S = 60.0, 300.0, 15.0
 """How long a device may take over a question, over work, and over what can be left undone. The first is enough for the
@@ -52,29 +56,44 @@ exit {NO_PYTHON}
 
 
 def call(
-    transport: Transport,
-    *command: str,
-    stdin: Mapping[str, Any] | None = None,
-    body: Iterable[bytes] | None = None,
-    timeout_s: float | None = None,
+    transport: Transport, *command: str, stdin: Mapping[str, Any] | None = None, timeout_s: float | None = None
 ) -> dict[str, Any]:
-    """The answer of a runtime command; its input is a line of JSON, which ``body`` may follow.
+    """The answer of a runtime command; its input is a line of JSON.
 
     ``timeout_s``: how long it may take, as ``Transport.run`` has it; else what is usual for such a command.
 
     Raises: the error that the device reports, DeviceError, TransportError.
     """
-    line = json.dumps(stdin).encode() + b"\n" if stdin is not None else b""
-    data = line if body is None else chain([line], body)
+    data = json.dumps(stdin).encode() + b"\n" if stdin is not None else b""
     usual_s = ANSWER_S if command[0] in QUESTIONS else WORK_S
     with _hinting(command[0]):
         done = transport.run(["sh", "-c", RUNTIME, "edgekit", *command], stdin=data, timeout_s=timeout_s or usual_s)
-    if done.status == NOT_SET_UP:
-        raise DeviceError("edgekit is not set up on this device", "run 'edgekit device setup' for it")
-    answer = _answer(done, command)
-    if "error" in answer:
-        raise reported(answer["error"])
-    return answer
+    return _answer(done.stdout, command, lambda: done)
+
+
+class Conversation:
+    """A runtime command that answers more than once."""
+
+    def __init__(self, talk: Talk, command: Sequence[str]) -> None:
+        self._talk, self._command = talk, command
+
+    def hear(self, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+        """What it says next, within so long. Raises: as ``call``."""
+        with _hinting(self._command[0]):
+            line = self._talk.hear(timeout_s)
+        return _answer(line, self._command, self._talk.end)
+
+    def ask(self, document: Mapping[str, Any], body: Iterable[bytes] = (), timeout_s: float = WORK_S) -> dict[str, Any]:
+        """What it says to a line of JSON, which ``body`` may follow. Raises: as ``call``."""
+        self._talk.say(chain([json.dumps(document).encode() + b"\n"], body))
+        return self.hear(timeout_s)
+
+
+@contextmanager
+def conversing(transport: Transport, *command: str) -> Iterator[Conversation]:
+    """A runtime command, for as long as the block runs: at its end it has heard enough."""
+    with transport.talk(["sh", "-c", RUNTIME, "edgekit", *command]) as talk:
+        yield Conversation(talk, command)
 
 
 def app(transport: Transport, name: str) -> dict[str, Any]:
@@ -111,20 +130,31 @@ def probe(transport: Transport) -> dict[str, Any]:
         done = transport.run(["sh", "-c", PYTHON, "edgekit", "-"], stdin=source, timeout_s=ANSWER_S)
     if done.status == NO_PYTHON:
         raise DeviceError("there is no python3 on this device", "install Python 3.8 or newer")
-    return _answer(done.check(), ["probe"])
+    return _answer(done.check().stdout, ["probe"], lambda: done)
 
 
-def _answer(done: Completed, command: Sequence[str]) -> dict[str, Any]:
-    """The one JSON object that a command printed."""
+def _answer(said: bytes, command: Sequence[str], end: Callable[[], Completed]) -> dict[str, Any]:
+    """The JSON object that a command printed. Raises: as ``call``."""
     try:
-        answer: dict[str, Any] = _printable(fields.load(done.stdout))
+        answer: dict[str, Any] = _printable(fields.load(said))
     except (ValueError, RecursionError) as error:
-        said = f": {last}" if (last := last_line(done.stderr or done.stdout)) else ", and said nothing"
-        raise CommandError(
-            f"the device's {command[0]} ended with status {done.status}{said}",
-            "should its runtime be damaged: 'edgekit device setup'",
-        ) from error
+        raise _silence(end(), command) from error
+    if "error" in answer:
+        raise reported(answer["error"])
     return answer
+
+
+def _silence(done: Completed, command: Sequence[str]) -> EdgekitError:
+    """Why a command that has ended gave no answer."""
+    if done.status == NOT_SET_UP:
+        return DeviceError("edgekit is not set up on this device", "run 'edgekit device setup' for it")
+    said = last_line(done.stderr or done.stdout)
+    if done.status == UNKNOWN_WORD and "invalid choice" in said:
+        return DeviceError("the runtime on this device is of an older edgekit", "run 'edgekit device setup' for it")
+    return CommandError(
+        f"the device's {command[0]} ended with status {done.status}{f': {said}' if said else ', and said nothing'}",
+        "should its runtime be damaged: 'edgekit device setup'",
+    )
 
 
 def last_line(output: bytes) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +114,18 @@ def push(
     """
     started, app, digest = time.monotonic(), parcel.bundle.manifest.app, parcel.bundle.digest
     check_target(parcel, device)
-    before = _live(transport, app)
-    place, was = str(parcel.bundle.root.absolute()), before["digest"] if before else ""
-    with hooking.around(hooking.Event(device.name, device.uri, app, digest, was, place), hooks, tell):
-        if before and was == digest and before["state"]["name"] in SERVED:
-            sent, now = 0, before
-        else:
-            _check_age(parcel, before, allow_downgrade)
-            sent, now = _deliver(parcel, device, transport, tell, allow_downgrade=allow_downgrade)
+    with devices.conversing(transport, "push", app) as there:
+        found = there.hear()
+        before = _live(found["app"])
+        place, was = str(parcel.bundle.root.absolute()), before["digest"] if before else ""
+        with hooking.around(hooking.Event(device.name, device.uri, app, digest, was, place), hooks, tell):
+            if before and was == digest and before["state"]["name"] in SERVED:
+                sent, now = 0, before
+            else:
+                _check_age(parcel, before, allow_downgrade)
+                _preflight(parcel, device, tell, found["facts"])
+                delivered = sending.send(_load(parcel, allow_downgrade), there, tell)
+                sent, now = delivered.size, delivered.release
     total = sum(blob.size for blob in parcel.blobs)
     seconds, state, previous = round(time.monotonic() - started, 3), now["state"], was if was != digest else ""
     return Pushed(
@@ -129,15 +133,9 @@ def push(
     )
 
 
-def _deliver(
-    parcel: Parcel, device: Device, transport: Transport, tell: Callable[[str], None], *, allow_downgrade: bool
-) -> tuple[int, dict[str, Any]]:
-    """Send, install, prove, switch; the bytes that went over, and the release that is live then."""
-    digest = parcel.bundle.digest
-    order = {"digest": digest, "signature": parcel.signature, "allow_downgrade": allow_downgrade, "live": True}
-    check = partial(_preflight, parcel, device, tell)
-    sent = sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), transport, tell, check)
-    return sent.size, sent.release
+def _load(parcel: Parcel, allow_downgrade: bool) -> sending.Load:
+    order = {"digest": parcel.bundle.digest, "signature": parcel.signature, "allow_downgrade": allow_downgrade}
+    return sending.Load(parcel.bundle.root, parcel.blobs, {**order, "live": True})
 
 
 def rollback(
@@ -166,7 +164,7 @@ def _check_age(parcel: Parcel, live: dict[str, Any] | None, allow_downgrade: boo
     admission.admit(manifest, facts, allow_downgrade=allow_downgrade)
 
 
-def _preflight(parcel: Parcel, device: Device, tell: Callable[[str], None], facts: sending.Facts) -> None:
+def _preflight(parcel: Parcel, device: Device, tell: Callable[[str], None], facts: dict[str, Any]) -> None:
     """Before a byte is sent; the proof decides the rest. Raises: EngineNotInstalled, IncompatibleTarget."""
     manifest = parcel.bundle.manifest
     preflight.check_engines(device.name, manifest.engines, facts)
@@ -189,11 +187,10 @@ def _fingerprint(parcel: Parcel) -> Fingerprint:
         return _read(model, Format(parcel.bundle.manifest.format))
 
 
-def _live(transport: Transport, app: str) -> dict[str, Any] | None:
-    """The release of an app that serves now; None for none, or one that is damaged."""
-    found = devices.app(transport, app)
-    current = found.get("current")
-    return {**current, "highest": found.get("highest", 0)} if current and "error" not in current else None
+def _live(app: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The release of an app that serves now, of what a device says of it; None for none, or one that is damaged."""
+    current = app["current"] if app else None
+    return {**current, "highest": app["highest"]} if app and current and "error" not in current else None
 
 
 def find_bundle(folder: Path, target: str) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,18 +16,14 @@ from time import monotonic
 from typing import Any
 
 from edgekit import copies
-from edgekit import device as devices
 from edgekit.delta import Base, Bytes
-from edgekit.errors import DeviceError, EdgekitError, TransportError
+from edgekit.device import Conversation
 from edgekit.framing import Framing, contents
-from edgekit.transports import Transport
 from edgekit.transports.feed import SLICE
 from edgekit_runtime import similar
 from edgekit_runtime.bundle import IMAGE_TYPE, Descriptor, blob_path
 from edgekit_runtime.patch import CHUNK
 from edgekit_runtime.receiving import TOLD, told_of
-
-Facts = Mapping[str, Any]
 
 WORK_S = 600.0
 """For a device to take in, to prove and to switch to what has come; its proof alone may take 280 seconds."""
@@ -61,39 +56,21 @@ class Sent:
     release: dict[str, Any]
 
 
-def send(
-    load: Load, transport: Transport, tell: Callable[[str], None], check: Callable[[Facts], None] = lambda facts: None
-) -> Sent:
-    """Send what the device lacks, and have it do what the order says.
+def send(load: Load, device: Conversation, tell: Callable[[str], None]) -> Sent:
+    """Send what the device lacks, and have it do what the order says; it has told what it is (``push.met``).
 
-    ``check`` looks at the device's facts (``edgekit_runtime.probe``) before a byte of the bundle goes, and may raise.
     Raises: BundleError and its kin, DeviceError, TransportError. What a cut left, the next push goes on with.
     """
-    answer = _offer(load, transport, check)
+    answer = device.ask({"blobs": [blob.as_dict() for blob in load.blobs], "known": copies.known()})
     bases = _bases(answer["bases"])
     lacking = [Part.of(blob, load, answer["kept"]) for blob in load.blobs if blob.digest in answer["missing"]]
     parts = [{**part.blob.as_dict(), "kept": part.kept} for part in lacking]
-    order = {**load.order, "incoming": answer["incoming"], "blobs": parts, "bases": [each.digest for each in bases]}
+    order = {**load.order, "blobs": parts, "bases": [each.digest for each in bases]}
     meter = Meter(sum(part.blob.size - part.kept for part in lacking), tell)
     frames = chain(_frames(lacking, bases, meter), _proving(load, tell))
-    release = devices.call(transport, "install", stdin=order, body=frames, timeout_s=WORK_S)
+    release = device.ask(order, frames, WORK_S)
     copies.remember(load.path(blob) for blob in load.blobs)
     return Sent(meter.sent, release)
-
-
-def _offer(load: Load, transport: Transport, check: Callable[[Facts], None]) -> dict[str, Any]:
-    """What the device lacks, has and is; nothing stays there when it is refused. Raises: as ``send``."""
-    asked = {"blobs": [blob.as_dict() for blob in load.blobs], "known": copies.known()}
-    answer = devices.call(transport, "missing", stdin=asked)
-    if "facts" not in answer:
-        raise DeviceError("the runtime on this device is of an older edgekit", "run 'edgekit device setup' for it")
-    try:
-        check(answer["facts"])
-    except EdgekitError:
-        with suppress(TransportError):
-            transport.run(["rm", "-rf", answer["incoming"]], timeout_s=devices.CLEAN_UP_S)
-        raise
-    return answer
 
 
 @dataclass(frozen=True)

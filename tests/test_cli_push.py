@@ -110,7 +110,7 @@ class TestErrors:
         (python / "bin").mkdir(parents=True)
         (python / "bin/python").write_text("#!/bin/sh\nprintf 'Ill\\033[31megal instruction\\n' >&2; exit 132\n")
         (python / "bin/python").chmod(0o755)
-        told = "the device's status ended with status 132: Ill\ufffd[31megal instruction"
+        told = "the device's push ended with status 132: Ill\ufffd[31megal instruction"
         self.refused("one", code="command", told=told)
 
     def test_a_fleet_that_is_wrong(self, project: Path) -> None:

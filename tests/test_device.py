@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ class TestCall:
         (tmp_path / "home/env/bin/python").write_text("#!/bin/sh\nexit 9\n")
         with pytest.raises(CommandError, match="ended with status 9, and said nothing"):
             device.call(link, "status")
+
+    def test_a_runtime_that_does_not_know_the_command_is_older(self, tmp_path: Path, link: Transport) -> None:
+        real = [sys.executable, "-m", "edgekit_runtime"]
+        answers(tmp_path / "home", "")
+        (tmp_path / "home/env/bin/python").write_text(f'#!/bin/sh\nshift 3\nexec {shlex.join(real)} "$@"\n')
+        with pytest.raises(DeviceError, match="of an older edgekit") as caught:
+            device.call(link, "fly")
+        assert "edgekit device setup" in (caught.value.hint or "")
+        with pytest.raises(DeviceError, match="of an older edgekit"), device.conversing(link, "fly", "away") as there:
+            there.hear()
 
     def test_nothing_steers_the_terminal(self, tmp_path: Path, link: Transport) -> None:
         evil = "\x1b]0;owned\x07\r\n\u202e\x9b31m ü — ✓"

@@ -99,14 +99,10 @@ def _text(name: str) -> bool:
 def asked(link: Transport, name: str) -> None:
     """Every command of the runtime that takes a name gets it, and refuses it by a line."""
     digest = f"sha256:{'0' * 64}"
-    arrived = {"digest": name, "signature": name, "incoming": name}
     calls: list[tuple[tuple[str, ...], dict[str, Any] | None]] = [
         (("activate", name, digest), None),
         (("prove", "digits", name), None),
         (("rollback", name), None),
-        (("install",), arrived),
-        (("install",), {**arrived, "digest": digest}),
-        (("missing",), {"blobs": [{"mediaType": name, "digest": name, "size": 1}]}),
         (("trust",), {"line": name}),
         (("trust",), {"line": f'{name} namespaces="edgekit" ssh-ed25519 AAAA'}),
         (("revoke",), {"key": name}),
@@ -115,6 +111,17 @@ def asked(link: Transport, name: str) -> None:
         with pytest.raises(EdgekitError) as caught:
             devices.call(link, *words, stdin=stdin)
         assert "Traceback" not in str(caught.value)
+    ordered(link, name, name)
+    ordered(link, name, digest)
+
+
+def ordered(link: Transport, name: str, digest: str) -> None:
+    """A push of a bundle whose every part is called so."""
+    with pytest.raises(EdgekitError) as caught, devices.conversing(link, "push", name) as there:
+        there.hear()
+        there.ask({"blobs": [{"mediaType": name, "digest": digest, "size": 1}], "known": [name]})
+        there.ask({"digest": digest, "signature": name})
+    assert "Traceback" not in str(caught.value)
 
 
 class TestLocal:

@@ -177,6 +177,88 @@ def interruption(after_s: float) -> Iterator[None]:
     signal.signal(signal.SIGUSR1, before)
 
 
+ECHO = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\nprint('rest', end='')"
+
+
+class TestTalk:
+    def test_questions_and_answers(self, link: Transport) -> None:
+        with link.talk(python(ECHO)) as talk:
+            for word in ("one", "two", "x" * 200_000):
+                talk.say([word[:2].encode(), word[2:].encode() + b"\n"])
+                assert talk.hear(20) == word[::-1].encode()
+            talk.say([b"a\nb\n"])
+            assert [talk.hear(20), talk.hear(20)] == [b"a", b"b"]
+            done = talk.end()
+        assert (done.status, done.stdout[-4:]) == (0, b"rest")
+
+    def test_pieces_go_over_as_they_are_made(self, link: Transport) -> None:
+        gone: list[int] = []
+
+        def pieces() -> Iterator[bytes]:
+            for number in range(8):
+                yield bytes(MIB)
+                gone.append(number)
+
+        with link.talk(
+            python("import sys; print(sys.stdin.buffer.read(5), flush=True); print(len(sys.stdin.buffer.read()))")
+        ) as talk:
+            talk.say([b"order"])
+            assert talk.hear(20) == b"b'order'"
+            talk.say(pieces())
+            talk.say([b"end"])
+            assert talk.end().stdout.split()[-1] == b"8388611"
+        assert len(gone) == 8
+
+    def test_a_program_that_ends_says_no_more(self, link: Transport) -> None:
+        with link.talk(["sh", "-c", "echo one; echo trouble >&2; exit 3"]) as talk:
+            assert [talk.hear(20), talk.hear(20), talk.hear(20)] == [b"one", b"", b""]
+            talk.say([bytes(MIB)])
+            done = talk.end()
+            assert (done.status, done.stderr) == (3, b"trouble\n")
+
+    def test_a_program_that_is_not_there(self, link: Transport) -> None:
+        with link.talk(["edgekit-no-such-program"]) as talk:
+            talk.say([b"hello\n"])
+            assert talk.hear(20) == b""
+            assert talk.end().status == 127
+
+    def test_the_time_is_that_of_one_answer(self, link: Transport) -> None:
+        late = pytest.raises(TransportTimeout, match=r"did not end within 0\.3 s")
+        with late, link.talk(["sh", "-c", "echo one; read line; echo two; exec sleep 30"]) as talk:
+            assert talk.hear(20) == b"one"
+            time.sleep(0.7)
+            talk.say([b"\n"])
+            assert talk.hear(0.6) == b"two"
+            time.sleep(0.7)
+            talk.hear(0.3)
+        assert link.run(["echo", "still here"]).stdout == b"still here\n"
+
+    @pytest.mark.parametrize("program", ["cat >/dev/null; sleep 30", "sleep 30"], ids=["reads", "reads nothing"])
+    def test_after_an_error_nobody_waits_for_it(self, link: Transport, program: str) -> None:
+        start = time.monotonic()
+        with pytest.raises(ZeroDivisionError), link.talk(["sh", "-c", program]) as talk:
+            talk.say([bytes(8 * MIB)])
+            raise ZeroDivisionError
+        assert time.monotonic() - start < 5
+
+    def test_pieces_that_fail(self, link: Transport) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield b"x"
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError), link.talk(["cat"]) as talk:
+            talk.say(pieces())
+            talk.hear(20)
+            talk.end()
+
+    def test_interrupted_by_the_keyboard(self, link: Transport, interrupting: None) -> None:
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), link.talk(["sleep", "30"]) as talk:
+            talk.hear(60)
+        assert time.monotonic() - start < 5
+        assert link.run(["echo", "still here"]).stdout == b"still here\n"
+
+
 class TestFiles:
     @pytest.mark.parametrize("size", [0, 1, 131072, 5 * MIB + 17])
     def test_there_and_back(self, link: Transport, tmp_path: Path, size: int) -> None:

@@ -6,16 +6,16 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edgekit import device as devices
 from edgekit import push as pushing
-from edgekit import sending, signing, transports
+from edgekit import signing, transports
 from edgekit.errors import (
     BundleError,
     ConnectError,
@@ -29,12 +29,14 @@ from edgekit.errors import (
 )
 from edgekit.fleet import Device
 from edgekit.push import Parcel, Pushed, find_bundle, open_parcel
-from edgekit.transports import Completed, Transport
+from edgekit.transports import Transport
+from edgekit.transports.talk import Talk
 from edgekit_runtime.bundle import blob_path
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.patch import CHUNK
 from tests.lab.bundles import TARGET, contents, flip, make_bundle, of_another_model, of_other_bytes, part_of
 from tests.lab.project import Served, desk, project, served, tree
+from tests.lab.sent import install_unchecked, send
 
 __all__ = ["desk", "project", "served"]  # fixtures
 
@@ -182,7 +184,7 @@ class TestRefusals:
 
 
 class TestDeviceChecksForItself:
-    """The host does not look: the blobs go over as they are, and `install` is called."""
+    """The host does not look: the blobs go over as they are."""
 
     @pytest.mark.parametrize("part", ["image", "manifest", "model", "golden"])
     def test_a_flipped_byte(self, project: Path, served: Served, link: Transport, part: str) -> None:
@@ -305,33 +307,30 @@ class TestFullDisk:
 
 
 class Filling:
-    """A way to a device whose disk fills up to a few bytes before anything goes over."""
+    """A way to a device whose disk fills up to a few bytes before anything of a bundle goes over."""
 
     def __init__(self, link: Transport, disk: Path, left: int) -> None:
         self._link, self._filler, self._left = link, disk / "filler", left
-        self.put, self.get, self.close = link.put, link.get, link.close
+        self.run, self.put, self.get, self.close = link.run, link.put, link.get, link.close
 
-    def run(self, argv: Sequence[str], **how: Any) -> Completed:
-        if "install" in argv and not self._filler.exists():
-            disk = os.statvfs(self._filler.parent)
-            self._filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - self._left))
-        return self._link.run(argv, **how)
+    def talk(self, argv: Sequence[str]) -> Talk:
+        return at_the_order(self._link.talk(argv), self._filled)
+
+    def _filled(self, pieces: Iterable[bytes]) -> Iterable[bytes]:
+        disk = os.statvfs(self._filler.parent)
+        self._filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - self._left))
+        return pieces
 
 
 class Cut:
-    """A way to a device that is cut for good after so many bytes of a bundle."""
+    """A way to a device that is cut after so many bytes of a bundle."""
 
     def __init__(self, link: Transport, after: int) -> None:
         self._link, self._left = link, after
-        self.put, self.get, self.close = link.put, link.get, link.close
+        self.run, self.put, self.get, self.close = link.run, link.put, link.get, link.close
 
-    def run(self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", **how: Any) -> Completed:
-        if self._left <= 0:
-            raise ConnectError("the connection was lost")
-        if isinstance(stdin, bytes):
-            return self._link.run(argv, stdin=stdin, **how)
-        self._link.run(argv, stdin=self._first(stdin), **how)
-        raise ConnectError("the connection was lost")
+    def talk(self, argv: Sequence[str]) -> Talk:
+        return at_the_order(self._link.talk(argv), self._first)
 
     def _first(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         (order, *frames) = pieces
@@ -340,20 +339,26 @@ class Cut:
             yield frame[: self._left]
             self._left -= len(frame)
             if self._left <= 0:
-                break
+                raise ConnectError("the connection was lost")
+
+
+def at_the_order(talk: Talk, changed: Callable[[Iterable[bytes]], Iterable[bytes]]) -> Talk:
+    """A push whose second words, the order and what follows it, are changed on their way."""
+    say, said = talk.say, count()
+
+    def other(pieces: Iterable[bytes]) -> None:
+        say(changed(pieces) if next(said) else pieces)
+
+    talk.say = other  # type: ignore[method-assign]
+    return talk
 
 
 def test_after_a_cut_only_the_rest_is_sent(project: Path, desk: Device, link: Transport) -> None:
     parcel = open_parcel(make_bundle(project / "bundles/one", replace(contents(), model=os.urandom(5 * CHUNK))).root)
-    with pytest.raises(ConnectError):
+    with pytest.raises(EdgekitError):  # of the way, or of the device which notices it
         send(parcel, Cut(link, int(3.5 * CHUNK)))
     assert live(link) is None
     assert 2 * CHUNK < send(parcel, link) < 3 * CHUNK
-
-
-def send(parcel: Parcel, link: Transport) -> int:
-    order = {"digest": parcel.bundle.digest, "signature": parcel.signature}
-    return sending.send(sending.Load(parcel.bundle.root, parcel.blobs, order), link, lambda line: None).size
 
 
 class TestFindBundle:
@@ -387,15 +392,6 @@ class TestFindBundle:
         flip(part_of(made.root, "manifest"))
         with pytest.raises(DigestMismatch, match="bundles/digits: "):
             find_bundle(Path("bundles"), TARGET)
-
-
-def install_unchecked(parcel: Parcel, link: Transport) -> None:
-    answer = devices.call(link, "missing", stdin={"blobs": [blob.as_dict() for blob in parcel.blobs]})
-    for digest in answer["missing"]:
-        source = blob_path(parcel.bundle.root, digest)
-        link.put(source, f"{answer['incoming']}/{source.name}")
-    arrived = {"digest": parcel.bundle.digest, "signature": parcel.signature, "incoming": answer["incoming"]}
-    devices.call(link, "install", stdin=arrived)
 
 
 def nothing_came_of(parcel: Parcel, project: Path) -> None:

@@ -15,13 +15,14 @@ import pytest
 from edgekit import copies, sending, transports, user_cache
 from edgekit.fleet import Device
 from edgekit.push import Parcel, open_parcel
-from edgekit.sending import Load, Meter, Part
+from edgekit.sending import Meter, Part
 from edgekit.transports import Transport
 from edgekit_runtime import similar
 from edgekit_runtime.bundle import Descriptor, blob_path
 from edgekit_runtime.patch import CHUNK
 from tests.lab.bundles import contents, make_bundle
 from tests.lab.project import desk, project
+from tests.lab.sent import send
 
 __all__ = ["desk", "project"]  # fixtures
 
@@ -42,12 +43,6 @@ def link(desk: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 def parcel(folder: Path, model: bytes) -> Parcel:
     number = next(NUMBERS)
     return open_parcel(make_bundle(folder / f"{number}", replace(contents(), model=model), sequence=number).root)
-
-
-def send(made: Parcel, link: Transport, told: list[str] | None = None) -> int:
-    order = {"digest": made.bundle.digest, "signature": made.signature}
-    tell = (lambda line: None) if told is None else told.append
-    return sending.send(Load(made.bundle.root, made.blobs, order), link, tell).size
 
 
 def weights(seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -94,7 +89,7 @@ class TestToADeviceWithARelease:
     def test_the_same_again_sends_nothing(self, project: Path, link: Transport) -> None:
         made = parcel(project, int8(weights()))
         told: list[str] = []
-        assert send(made, link, told) > 0
+        assert send(made, link, told.append) > 0
         assert [line.split()[1] for line in told] == ["image,", "manifest,", "model,", "golden,"]
         assert send(made, link, told[:0]) == 0
 

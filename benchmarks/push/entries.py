@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.push.course import Course, Model
+from edgekit import device as devices
 from edgekit import push as pushing
 from edgekit import sending, transports
 from edgekit.errors import EdgekitError
@@ -57,8 +58,9 @@ def _rsync(course: Course, model: Model) -> None:
 def _send(course: Course, model: Model) -> None:
     parcel = pushing.open_parcel(model.bundle.root)
     order = {"digest": model.bundle.digest, "signature": parcel.signature}
-    with transports.connect(course.uri) as link:
-        sending.send(sending.Load(model.bundle.root, parcel.blobs, order), link, lambda line: None)
+    with transports.connect(course.uri) as link, devices.conversing(link, "push", "digits") as there:
+        there.hear()
+        sending.send(sending.Load(model.bundle.root, parcel.blobs, order), there, lambda line: None)
 
 
 def _push(course: Course, model: Model) -> None:

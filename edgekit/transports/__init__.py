@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from edgekit import plugins
 from edgekit.errors import CommandError, ConfigError
+
+if TYPE_CHECKING:
+    from edgekit.transports.talk import Talk
 
 GROUP = "edgekit.transports"
 
@@ -49,6 +52,9 @@ class Transport(Protocol):
         something: then it needs no more. The time allowed is the program's: it begins when the last piece has gone, and
         what a slow link takes for the output is not counted.
         """
+
+    def talk(self, argv: Sequence[str]) -> Talk:
+        """Start one program, to which more is said once it has answered."""
 
     def put(self, source: Path, destination: str, *, sent: Callable[[int], None] = ...) -> None:
         """Copy a file of the host to the device, replacing what is there; ``sent`` hears of each chunk's bytes.

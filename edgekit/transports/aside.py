@@ -16,6 +16,11 @@ def aside(work: Callable[[], T]) -> T:
     An interruption ends the wait and not the work. Within a packet it would break an SSH connection for good: the
     device waits for the rest, and whoever cleans up waits for the device.
     """
+    return begun(work).result()
+
+
+def begun(work: Callable[[], T]) -> Future[T]:
+    """The same, not waited for."""
     done: Future[T] = Future()
 
     def go() -> None:
@@ -25,4 +30,4 @@ def aside(work: Callable[[], T]) -> T:
             done.set_exception(error)
 
     threading.Thread(target=go, daemon=True).start()
-    return done.result()
+    return done

@@ -1,7 +1,8 @@
-"""Feed: a program's input in pieces, and how long its program may take after each."""
+"""Feed: a program's input in pieces, what it says to it, and how long it may take."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from time import monotonic
 
@@ -9,6 +10,7 @@ SLICE = 1 << 14
 """Bytes that go at a time; so slow may a link be that even these take long."""
 SLOWEST = 1 << 10
 """Bytes a second: what comes over takes a link no longer than that, and the rest of the time the program."""
+NEVER_S = threading.TIMEOUT_MAX
 
 
 class Feed:
@@ -16,7 +18,7 @@ class Feed:
 
     def __init__(self, stdin: bytes | Iterable[bytes], timeout_s: float) -> None:
         self._pieces = [stdin] if isinstance(stdin, bytes) else stdin
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._last = monotonic()
         self._sent = self._granted = 0
         self._enough = False
@@ -31,11 +33,23 @@ class Feed:
                 self._sent += len(data)
                 self._last = monotonic()
 
+    def within(self, timeout_s: float) -> None:
+        """From now on, so long."""
+        self.timeout_s, self._last = timeout_s, monotonic()
+
     def end(self) -> None:
-        """The program has answered; no more is needed."""
+        """No more is needed."""
         self._enough = True
 
-    def said(self, size: int) -> None:
+    def answered(self, data: bytes) -> None:
+        """The program has written this to its standard output: it needs no more input."""
+        self.came(len(data))
+        self.end()
+
+    def ended(self) -> None:
+        """Its standard output has ended."""
+
+    def came(self, size: int) -> None:
         """So many bytes came of it: the time that a slow link took for them is not the program's."""
         self._last = min(monotonic(), self._last + size / SLOWEST)
 
@@ -48,4 +62,4 @@ class Feed:
     @property
     def left_s(self) -> float:
         """The time left since the last piece went, 0 when it is up."""
-        return max(0.0, self._last + self._timeout_s - monotonic())
+        return max(0.0, self._last + self.timeout_s - monotonic())

@@ -6,6 +6,7 @@ For trials, tests and machines that serve what they build. It isolates nothing: 
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,8 +20,11 @@ from urllib.parse import unquote, urlsplit
 from edgekit.errors import ConfigError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Options, Transport
 from edgekit.transports.feed import Feed
+from edgekit.transports.talk import Talk
 
 CHUNK = 1 << 20
+LOOK_S = 0.5
+"""So often is looked whether a program that says nothing has any time left."""
 _UNSTARTED: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}  # as a shell on a device has it
 
 
@@ -49,10 +53,17 @@ class Local:
         A program ended by signal N has the status 128 + N, one that is not there 127.
         Raises: TransportTimeout, TransportError, ConfigError (no argument, or one with NUL).
         """
+        return self._run(argv, Feed(stdin, timeout_s))
+
+    def talk(self, argv: Sequence[str]) -> Talk:
+        """Start one program, to which more is said once it has answered. It raises what ``run`` does."""
+        return Talk(lambda feed: self._run(argv, feed))
+
+    def _run(self, argv: Sequence[str], feed: Feed) -> Completed:
         if not argv:
             raise ConfigError("a command for a device needs a program")
         try:
-            return self._run(argv, Feed(stdin, timeout_s), timeout_s)
+            return self._completed(argv, feed)
         except ValueError as error:
             raise ConfigError(f"an argument for {argv[0]!r} cannot be given: {error}") from error
         except OSError as error:
@@ -82,7 +93,7 @@ class Local:
     ) -> None:
         self.close()
 
-    def _run(self, argv: Sequence[str], feed: Feed, timeout_s: float) -> Completed:
+    def _completed(self, argv: Sequence[str], feed: Feed) -> Completed:
         with (
             ThreadPoolExecutor(1) as pool,
             subprocess.Popen(
@@ -100,11 +111,12 @@ class Local:
                 stdout, stderr = _output(process, feed)
                 feeding.result()
             except BaseException as error:
+                late = f"{self._home}: {argv[0]} did not end within {feed.timeout_s:g} s"
+                feed.ended()
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                if isinstance(error, subprocess.TimeoutExpired):
-                    late = f"{self._home}: {argv[0]} did not end within {timeout_s:g} s"
+                if isinstance(error, (TimeoutError, subprocess.TimeoutExpired)):
                     raise TransportTimeout(late) from error
                 raise
         status = process.returncode
@@ -128,13 +140,26 @@ def _feed(stdin: IO[bytes] | None, feed: Feed) -> None:
 
 
 def _output(process: subprocess.Popen[bytes], feed: Feed) -> tuple[bytes, bytes]:
-    """What the program prints until it ends. Raises: subprocess.TimeoutExpired."""
-    while True:
-        try:
-            return process.communicate(timeout=feed.left_s)
-        except subprocess.TimeoutExpired:
+    """What the program prints until it ends. Raises: TimeoutError, subprocess.TimeoutExpired."""
+    assert process.stdout
+    assert process.stderr
+    out, err = bytearray(), bytearray()
+    with selectors.DefaultSelector() as ears:
+        ears.register(process.stdout, selectors.EVENT_READ, (out, feed.answered, feed.ended))
+        ears.register(process.stderr, selectors.EVENT_READ, (err, lambda data: feed.came(len(data)), lambda: None))
+        while ears.get_map():
+            for key, _ in ears.select(min(feed.left_s, LOOK_S)):
+                said, heard, ended = key.data
+                if data := os.read(key.fd, CHUNK):
+                    said += data
+                    heard(data)
+                else:
+                    ears.unregister(key.fileobj)
+                    ended()
             if not feed.left_s:
-                raise
+                raise TimeoutError
+    process.wait(feed.left_s)
+    return bytes(out), bytes(err)
 
 
 def _copy(source: Path, destination: Path, sent: Callable[[int], None]) -> None:

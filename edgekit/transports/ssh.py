@@ -25,6 +25,7 @@ from edgekit.transports import Completed, Options, Transport, ssh_pulse
 from edgekit.transports.aside import aside
 from edgekit.transports.feed import Feed
 from edgekit.transports.ssh_open import Route, open_route
+from edgekit.transports.talk import Talk
 
 CHUNK = 1 << 17
 BUSY_S = 5.0
@@ -68,20 +69,26 @@ class SSH:
         Raises: TransportTimeout, ConnectError (connection lost), ConfigError (no argument, or one with NUL),
         TransportError (endless output).
         """
+        return self._run(argv, Feed(stdin, timeout_s))
+
+    def talk(self, argv: Sequence[str]) -> Talk:
+        """Start one program, to which more is said once it has answered. It raises what ``run`` does."""
+        return Talk(lambda feed: self._run(argv, feed))
+
+    def _run(self, argv: Sequence[str], feed: Feed) -> Completed:
         command = _command(argv)
         with self._reporting(f"running {argv[0]}"):
-            channel = aside(lambda: self._channel(timeout_s))
-            feed = Feed(stdin, timeout_s)
+            channel = aside(lambda: self._channel(min(feed.timeout_s, ssh_pulse.SILENCE_S)))
             with ThreadPoolExecutor(3) as pool, _closing(channel):  # closing comes first, and ends the three
                 jobs = [
                     pool.submit(self._start, channel, command, feed),
-                    pool.submit(_drain, channel.recv, feed, feed.end),
-                    pool.submit(_drain, channel.recv_stderr, feed, lambda: None),
+                    pool.submit(_listen, channel, feed),
+                    pool.submit(_drain, channel.recv_stderr, lambda data: feed.came(len(data))),
                 ]
                 late = _late(jobs, feed, channel)
                 _, stdout, stderr = [b"" if job in late else job.result() for job in jobs]
                 if late or not channel.status_event.wait(feed.left_s):
-                    raise TransportTimeout(f"{self._label}: {argv[0]} did not end within {timeout_s:g} s")
+                    raise TransportTimeout(f"{self._label}: {argv[0]} did not end within {feed.timeout_s:g} s")
         if channel.exit_status < 0:
             raise self._lost(f"running {argv[0]}")
         return Completed(tuple(argv), channel.exit_status, stdout, stderr)
@@ -114,21 +121,26 @@ class SSH:
         """Sshd has ten sessions for a connection (MaxSessions), and notices a moment late that one has ended."""
         until = monotonic() + min(timeout_s, BUSY_S)
         while True:
-            asked = monotonic()
             try:
-                channel = self._link.open_session(timeout=timeout_s)
+                with self._measuring():
+                    return self._link.open_session(timeout=timeout_s)
             except paramiko.SSHException as error:
                 if str(error).startswith("Timeout"):  # paramiko has no class for it
                     raise TimeoutError(str(error)) from error
                 if not _is_refused(error) or monotonic() > until:
                     raise
                 sleep(0.05)
-            else:
-                self._round_trip_s = min(self._round_trip_s, monotonic() - asked)
-                return channel
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """One question and its answer: the fastest of them shows what the link takes for a round trip."""
+        asked = monotonic()
+        yield
+        self._round_trip_s = min(self._round_trip_s, monotonic() - asked)
 
     def _start(self, channel: paramiko.Channel, command: bytes, feed: Feed) -> bytes:
-        channel.exec_command(command)
+        with self._measuring():
+            channel.exec_command(command)
         self._hold_back(channel)
         for piece in feed:
             try:
@@ -208,9 +220,12 @@ def _command(argv: Sequence[str]) -> bytes:
     if not argv or "\0" in line:
         raise ConfigError("a command for a device needs a program, and no argument may hold NUL")
     try:
-        # The shell stays, and turns a signal into a status. It reads what the program did not: if the device closed
-        # the channel first, our end of input could follow paramiko's answer to that, and sshd would cut the connection.
-        return shlex.join(["sh", "-c", f"{line}; s=$?; cat >/dev/null; exit $s"]).encode(errors="surrogateescape")
+        # The shell stays, and turns a signal into a status. It ends the output, and reads what the program did not: if
+        # the device closed the channel first, our end of input could follow paramiko's answer to that, and sshd would
+        # cut the connection.
+        return shlex.join(["sh", "-c", f"{line}; s=$?; exec >/dev/null 2>&1; cat; exit $s"]).encode(
+            errors="surrogateescape"
+        )
     except UnicodeEncodeError as error:
         raise ConfigError(f"an argument for {argv[0]} is no text: {error}") from error
 
@@ -246,14 +261,20 @@ def _fetch(sftp: paramiko.SFTPClient, source: str, local: BinaryIO) -> int:
     return size - local.tell()
 
 
-def _drain(read: Callable[[int], bytes], feed: Feed, heard: Callable[[], None]) -> bytes:
+def _listen(channel: paramiko.Channel, feed: Feed) -> bytes:
+    try:
+        return _drain(channel.recv, feed.answered)
+    finally:
+        feed.ended()
+
+
+def _drain(read: Callable[[int], bytes], heard: Callable[[bytes], None]) -> bytes:
     said = bytearray()
     for data in iter(lambda: read(CHUNK), b""):
         said += data
         if len(said) > MOST_SAID:
             raise OSError(f"it says more than {MOST_SAID >> 20} MiB")
-        feed.said(len(data))
-        heard()
+        heard(data)
     return bytes(said)
 
 

@@ -6,11 +6,10 @@ An error is ``{"error": {"code", "message", "hint"}}`` with another exit status 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any, Callable
 
-from edgekit_runtime import collect, commands
+from edgekit_runtime import collect, commands, host
 from edgekit_runtime.errors import DeviceError, EdgekitError
 
 
@@ -29,8 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
         return command
 
-    add("missing", commands.missing)
-    add("install", commands.install)
+    add("push", commands.push, "app")
     add("prove", commands.prove, "app", "digest")
     add("attempt", commands.attempt, "app", "digest")
     switch = add("activate", commands.activate, "app", "digest", f"--keep={collect.KEEP}")
@@ -55,15 +53,14 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     arguments = _parser().parse_args()
     try:
-        answer, code = {"schema_version": 1, **arguments.action(arguments)}, 0
+        answer, code = arguments.action(arguments), 0
     except EdgekitError as error:
-        answer, code = {"schema_version": 1, "error": error.as_dict()}, error.exit_code
+        answer, code = {"error": error.as_dict()}, error.exit_code
     except (KeyError, TypeError, ValueError) as error:
-        answer, code = {"schema_version": 1, "error": DeviceError(f"bad request: {error!r}").as_dict()}, 1
+        answer, code = {"error": DeviceError(f"bad request: {error!r}").as_dict()}, 1
     except OSError as error:
-        answer, code = {"schema_version": 1, "error": DeviceError(_disk_trouble(error)).as_dict()}, 1
-    print(json.dumps(answer, allow_nan=False))
-    return code
+        answer, code = {"error": DeviceError(_disk_trouble(error)).as_dict()}, 1
+    return code if host.tell(answer) else 1
 
 
 def _disk_trouble(error: OSError) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
-import shutil
-import sys
 import time
 from dataclasses import asdict
 from importlib import import_module
@@ -14,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import edgekit_runtime
 from edgekit_runtime import (
+    activation,
     answers,
     attempts,
     audit,
-    bundle,
-    collect,
+    dialogue,
     fields,
     home,
-    incoming,
+    host,
     probe,
-    receiving,
     releases,
     report,
     service,
-    similar,
     switches,
 )
 from edgekit_runtime import trust as trusting
@@ -38,57 +33,10 @@ from edgekit_runtime.setting import pinned
 if TYPE_CHECKING:
     import argparse
 
-STDIN_BYTES = 8 << 20
 
-
-def missing(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Standard input: {"blobs": [descriptor, …], "known": [digest's beginning, …]}; which of them to send and to where.
-
-    That is a folder for this push. ``kept``: what it has already of them; ``bases``: what they may build upon;
-    ``facts``: what this machine is.
-    """
-    place, document = home.default_home(), _stdin()
-    documents = fields.items(document["blobs"])
-    known = [fields.text(each) for each in fields.items(document.get("known", []))]
-    blobs = [bundle.Descriptor.of(fields.table(document), bundle.LARGE) for document in documents]
-    try:
-        folder, lacking = releases.missing(place, blobs)
-    except releases.NoRoom:  # without the release that is kept for convenience there may be
-        collect.tidy(place, collect.LEAST)
-        folder, lacking = releases.missing(place, blobs)
-    kept = [each for each in (receiving.kept(folder, blob) for blob in lacking) if each]
-    names = [blob.digest for blob in lacking]
-    if not _awaited():  # a place that was made after its connection had gone would belong to nobody
-        shutil.rmtree(folder, ignore_errors=True)
-        raise DeviceError("the host that asked has gone", "push again")
-    return {
-        "missing": names,
-        "incoming": str(folder),
-        "kept": kept,
-        "bases": similar.bases(place, lacking, known),
-        "facts": probe.probe(),
-    }
-
-
-def install(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Standard input: a line of JSON ("What goes over in a push", docs/reference/formats.md), then frames.
-
-    Take in what comes, and what is there already; with ``live`` prove it and switch to it, too.
-    """
-    document, place = _line(), home.default_home()
-    digest, signature = fields.text(document["digest"]), fields.text(document["signature"])
-    older = document.get("allow_downgrade") is True
-    with audit.told(place, "install", digest=digest) as told:
-        folder = incoming.named(place, fields.text(document["incoming"]))
-        signer = receiving.receive(place, folder, receiving.Order.of(document), sys.stdin.buffer)
-        release = releases.install(place, folder, digest, signature, signer=signer, allow_downgrade=older)
-        told.update(app=release.bundle.manifest.app, signer=signer)
-    if document.get("live") is not True:
-        return answers.of_release(release)
-    proven = attempts.settle(place, release)
-    if not _awaited():
-        raise DeviceError("the host that pushed has gone", "push it again, and the release goes live")
-    return _switched(proven.bundle.manifest.app, digest, collect.KEEP, allow_downgrade=older)
+def push(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Take in a release of an app, line by line with a host ("What goes over in a push", docs/reference/formats.md)."""
+    return dialogue.push(home.default_home(), arguments.app)
 
 
 def prove(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -102,23 +50,13 @@ def attempt(arguments: argparse.Namespace) -> dict[str, Any]:
     from edgekit_runtime import prove as proving
 
     release = releases.find(home.default_home(), arguments.app, arguments.digest)
-    return {"proof": proving.prove(release.bundle, pinned(_stdin())).as_dict()}
+    return {"proof": proving.prove(release.bundle, pinned(host.whole())).as_dict()}
 
 
 def activate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Switch current to a proven release; the app's service starts again, and old releases go."""
-    how = {"allow_downgrade": arguments.allow_downgrade}
-    return _switched(arguments.app, arguments.digest, int(arguments.keep), **how)
-
-
-def _switched(app: str, digest: str, keep: int, *, allow_downgrade: bool) -> dict[str, Any]:
-    place = home.default_home()
-    with audit.told(place, "switch", app=app, digest=digest) as told:
-        release = switches.activate(place, app, digest, allow_downgrade=allow_downgrade)
-        told.update(signer=release.state.signer)
-    started, gone = service.restart(place, app), collect.tidy(place, keep)
-    swept = {"collected": list(gone.releases), "bytes_freed": gone.bytes_freed}
-    return {**answers.of_release(release), **swept, "restarted": started or None}
+    how = {"keep": int(arguments.keep), "allow_downgrade": arguments.allow_downgrade}
+    return activation.activate(home.default_home(), arguments.app, arguments.digest, **how)
 
 
 def rollback(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -199,7 +137,7 @@ def reports(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def trust(arguments: argparse.Namespace) -> dict[str, Any]:
     """Standard input: {"line"}; add a signer to trust/allowed_signers."""
-    place, line = home.default_home(), fields.text(_stdin()["line"])
+    place, line = home.default_home(), fields.text(host.whole()["line"])
     with audit.told(place, "trust", signer=line) as told, home.locked(place, "a change of trust"):
         told["changed"] = trusting.add(trusting.file(place), line)
     return {"added": told["changed"]}
@@ -207,7 +145,7 @@ def trust(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def revoke(arguments: argparse.Namespace) -> dict[str, Any]:
     """Standard input: {"key"}; trust a public key no more, by trust/revoked_signers."""
-    place, key = home.default_home(), fields.text(_stdin()["key"])
+    place, key = home.default_home(), fields.text(host.whole()["key"])
     with audit.told(place, "revoke", signer=key) as told, home.locked(place, "a change of trust"):
         told["changed"] = trusting.revoke(trusting.file(place), key)
     return {"revoked": told["changed"]}
@@ -216,13 +154,6 @@ def revoke(arguments: argparse.Namespace) -> dict[str, Any]:
 def signers(arguments: argparse.Namespace) -> dict[str, Any]:
     """Whose signatures this device takes, and whose no more."""
     return {"signers": [asdict(each) for each in trusting.signers(trusting.file(home.default_home()))]}
-
-
-def _awaited() -> bool:
-    """Whether somebody still reads what this command prints; who has let go of a push gets no switch."""
-    poll = select.poll()
-    poll.register(1, 0)  # errors and hang-ups are told always
-    return not poll.poll(0)
 
 
 def serve(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -234,20 +165,3 @@ def serve(arguments: argparse.Namespace) -> dict[str, Any]:
         raise DeviceError(f"the server is not installed here ({error})", hint) from error
     main(arguments.words)
     return {}
-
-
-def _stdin() -> dict[str, Any]:
-    return _object(sys.stdin.buffer.read(STDIN_BYTES + 1))
-
-
-def _line() -> dict[str, Any]:
-    return _object(sys.stdin.buffer.readline(STDIN_BYTES + 1))
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    if len(data) > STDIN_BYTES:
-        raise DeviceError(f"standard input holds more than {STDIN_BYTES >> 20} MiB")
-    try:
-        return fields.load(data)
-    except ValueError as error:
-        raise DeviceError(f"standard input is no JSON object: {error}") from error

@@ -1,9 +1,7 @@
-"""Incoming: what pushes send, each to a place of its own, until ``install`` has taken it in.
+"""Incoming: what pushes send, each to a place of its own, until it is installed.
 
-A place belongs to the process that holds the push's connection, and bears its name: the sshd of this connection, or
-the host's own process for a folder as device. While that process lives, no other push removes the place. Afterwards
-the next one does, and keeps what had arrived of the blobs that it wants. Where the process cannot be told, a day
-decides.
+A place bears the name of the process that takes the push in. While that lives, no other push removes the place.
+Afterwards the next one does, and keeps what had arrived of the blobs that it wants.
 """
 
 from __future__ import annotations
@@ -13,34 +11,22 @@ import os
 import re
 import shutil
 import stat
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit_runtime import durable, processes
-from edgekit_runtime.errors import BundleError, DeviceError
+from edgekit_runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from edgekit_runtime.bundle import Descriptor
 
-PLACE = re.compile(r"([0-9]+)-([0-9]+)-[0-9a-f]{32}")
-UNKNOWN = "0-0"
-QUIET_S = 24 * 3600
-"""A way to the device that the owner does not tell of (a container's, an adb's) may have died without a trace."""
+PLACE = re.compile(r"([0-9a-f]{8}|noboot)-[0-9]+-[0-9]+-[0-9a-f]{32}")
 
 
 def make(home: Path) -> Path:
-    """A new place for the push that asks for it. Raises: DeviceError when its session has ended by now."""
-    place = home / "incoming" / f"{_owner()}-{os.urandom(16).hex()}"
+    """A new place for the push that this process takes in."""
+    place = home / "incoming" / f"{processes.myself()}-{os.urandom(16).hex()}"
     durable.folder(place)
-    return place
-
-
-def named(home: Path, path: str) -> Path:
-    """The place that a host names. Raises: DeviceError for what was never made as one."""
-    place = Path(path)
-    if place.parent != home / "incoming" or not PLACE.fullmatch(place.name):
-        raise DeviceError(f"{path!r} is no place for what comes in", "push the bundle again")
     return place
 
 
@@ -92,22 +78,4 @@ def clear(home: Path) -> None:
 
 
 def _abandoned(place: Path) -> bool:
-    found = PLACE.fullmatch(place.name)
-    if found and "-".join(found.groups()) != UNKNOWN and processes.started(int(found[1])) != found[2]:
-        return True
-    try:
-        touched = max(path.stat().st_mtime for path in (place, *place.iterdir()))
-    except OSError:  # it is being removed, or written to
-        return False
-    return time.time() - touched > QUIET_S
-
-
-def _owner() -> str:
-    """The parent of this command's session: sshd and the local transport give every command a session of its own."""
-    session = os.getsid(0)
-    leader = processes.facts(session)
-    if session and not leader:
-        raise DeviceError("the host that asked has gone", "push again")
-    pid = int(leader[1]) if leader else 0  # a session from outside this container
-    started = processes.started(pid)
-    return f"{pid}-{started}" if started else UNKNOWN
+    return not (PLACE.fullmatch(place.name) and processes.runs(place.name.rpartition("-")[0]))

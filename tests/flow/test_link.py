@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgekit import push as pushing
-from edgekit import sending, transports
+from edgekit import transports
 from edgekit.errors import ConnectError, TransportError, TransportTimeout
 from edgekit.push import Parcel
 from edgekit.simulate import Simulated
@@ -24,6 +24,7 @@ from edgekit.transports import ssh, ssh_pulse
 from edgekit_runtime.patch import CHUNK
 from tests.lab.bundles import contents, make_bundle
 from tests.lab.project import equip, project, until
+from tests.lab.sent import send
 from tests.lab.sshd import needs_sshd, running, sessions
 from tests.lab.wire import Wire, through, wired
 
@@ -50,11 +51,8 @@ class Way:
         return sum(blob.size for blob in self.parcel.blobs)
 
     def send(self) -> int:
-        order = {"digest": self.parcel.bundle.digest, "signature": self.parcel.signature}
         with transports.connect(self.uri) as link:
-            return sending.send(
-                sending.Load(self.parcel.bundle.root, self.parcel.blobs, order), link, lambda line: None
-            ).size
+            return send(self.parcel, link)
 
     def arrived(self) -> int:
         """Bytes of it that the device has, in the place that has most."""

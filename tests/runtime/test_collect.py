@@ -21,7 +21,7 @@ from edgekit.signing import Signer
 from edgekit_runtime import bundle, collect, releases, verify
 from edgekit_runtime.bundle import Bundle, blob_path
 from tests.runtime.bundles import APP, contents, go_live, install, send, serves, write
-from tests.runtime.bundles import blobs as blobs_of
+from tests.runtime.hosts import host
 from tests.runtime.powercut import CUTS, Loss, failing
 
 
@@ -188,11 +188,12 @@ def test_where_there_is_no_room_only_current_and_previous_stay(home: Path, tmp_p
         shutil.copytree(tmp_path / "kept", home, dirs_exist_ok=True)
         for parcel in parcels[:3]:
             go_live(parcel, home)
-        answer = command("missing", stdin={"blobs": [blob.as_dict() for blob in blobs_of(parcels[3])]})
-        assert len(answer["missing"]) == 4
+        with host() as other:
+            assert len(other.offers(parcels[3])["missing"]) == 4
         assert known(home) == {parcels[1].digest, parcels[2].digest}
         huge = {"mediaType": "x", "digest": f"sha256:{'0' * 64}", "size": 1 << 30}
-        told = command("missing", stdin={"blobs": [huge]})["error"]
+        with host() as other:
+            told = other.ask(blobs=[huge])["error"]
         assert told["message"].startswith("the bundle needs 1048576 KiB, the disk has ")
         assert known(home) == {parcels[1].digest, parcels[2].digest}
     finally:

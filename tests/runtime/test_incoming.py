@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgekit_runtime import incoming, receiving, releases, switches
-from edgekit_runtime.bundle import Bundle, blob_path, open_layout
-from edgekit_runtime.errors import DeviceError
+from edgekit_runtime import incoming, processes, receiving, releases, switches
+from edgekit_runtime.bundle import blob_path, open_layout
 from tests.runtime.bundles import APP, Parcels, blobs, go_live, send, serves, take_in
-
-HOST = """\
-import subprocess, sys
-command = [sys.executable, "-m", "edgekit_runtime", "missing"]
-subprocess.run(command, input=sys.stdin.buffer.readline(), start_new_session=True, check=True)
-sys.stdin.read()
-"""
-"""What a host does with a folder as device: it lives on while each command has a session of its own."""
-
-
-@dataclass
-class Host:
-    """Another host at work, and the place that the device has given it."""
-
-    process: subprocess.Popen[bytes]
-    place: Path
-
-    def sends(self, parcel: Bundle, *names: int) -> None:
-        for blob in [blobs(parcel)[n] for n in names]:
-            shutil.copyfile(blob_path(parcel.root, blob.digest), self.place / blob.digest[7:])
-
-    def dies(self) -> None:
-        self.process.kill()
-        until_dead = time.monotonic() + 10
-        while Path(f"/proc/{self.process.pid}/stat").read_text().split()[2] != "Z":  # and nobody has asked for it yet
-            assert time.monotonic() < until_dead
+from tests.runtime.hosts import Host, host
 
 
 @pytest.fixture
 def other(home: Path, parcels: Parcels) -> Iterator[Host]:
-    with subprocess.Popen([sys.executable, "-c", HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin
-        assert process.stdout
-        asked = json.dumps({"blobs": [blob.as_dict() for blob in blobs(parcels.one)]})
-        process.stdin.write(f"{asked}\n".encode())
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        assert len(answer["missing"]) == 4
-        yield Host(process, Path(answer["incoming"]))
-        process.kill()
+    """Another host at work, which has been told what to send."""
+    with host() as pushing:
+        assert len(pushing.offers(parcels.one)["missing"]) == 4
+        yield pushing
 
 
 class TestOfAPushThatLives:
@@ -80,25 +42,13 @@ class TestOfAPushThatLives:
         assert take_in(parcels.one, home, other.place).state.name == "installed"
         assert list((home / "incoming").iterdir()) == [place]
 
-    def test_a_day_without_a_byte_is_too_long(
-        self, home: Path, parcels: Parcels, other: Host, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        other.sends(parcels.one, 0)
-        os.utime(other.place, (0, 0))
-        incoming.clear(home)
-        assert other.place.exists()  # the file in it is younger
-        now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + incoming.QUIET_S + 60)
-        incoming.clear(home)
-        assert not other.place.exists()
-
 
 class TestOfAPushThatDied:
     def test_the_next_one_clears_it(self, home: Path, parcels: Parcels, other: Host) -> None:
         other.sends(parcels.one, 0)
         other.dies()
-        releases.missing(home, [])
-        assert not other.place.exists()
+        place, _ = releases.missing(home, [])
+        assert list((home / "incoming").iterdir()) == [place]
 
     def test_blobs_that_arrived_whole_are_kept(self, home: Path, parcels: Parcels, other: Host) -> None:
         other.sends(parcels.one, 0, 1, 2, 3)
@@ -119,59 +69,40 @@ class TestOfAPushThatDied:
         assert image in releases.missing(home, blobs(parcels.one))[1]
 
 
-def test_a_place_whose_process_cannot_be_told_stays_for_a_day(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getsid", lambda pid: 0)  # a session from outside this container
-    place = incoming.make(home)
-    assert place.name.startswith("0-0-")
-    incoming.clear(home)
-    assert place.exists()
-    os.utime(place, (0, 0))
-    incoming.clear(home)
-    assert not place.exists()
-
-
-def test_a_number_that_another_process_has_now_is_not_the_same(home: Path) -> None:
-    place = home / "incoming" / f"{os.getpid()}-1-{'0' * 32}"
+@pytest.mark.parametrize("name", ["{boot}-{pid}-1-{digits}", "0-0-{digits}", "{pid}-{digits}", "x"])
+def test_a_place_of_nobody_goes(home: Path, name: str) -> None:
+    """Of a process before this one with its number, or of an older runtime's."""
+    boot, pid, _ = processes.myself().split("-")
+    place = home / "incoming" / name.format(boot=boot, pid=pid, digits="0" * 32)
     place.mkdir(parents=True)
     incoming.clear(home)
     assert not place.exists()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../trust", "incoming/x", "0-0-1", f"0-0-{'0' * 32}/.."])
-def test_a_host_names_nothing_else(home: Path, name: str) -> None:
-    with pytest.raises(DeviceError, match="no place for what comes in"):
-        incoming.named(home, f"{home}/incoming/{name}")
-    assert incoming.named(home, f"{home}/incoming/0-0-{'0' * 32}").parent == home / "incoming"
-
-
 class TestOfAHostThatHasHungUp:
-    def left_alone(self, word: str, asked: dict[str, Any]) -> int:
-        """A command whose answer nobody reads any more."""
-        pipe, words = subprocess.PIPE, [sys.executable, "-m", "edgekit_runtime", word]
-        with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
-            assert process.stdin
-            assert process.stdout
-            process.stdout.close()
-            process.stdin.write(f"{json.dumps(asked)}\n".encode())
-            process.stdin.close()
-            return process.wait(60)
-
-    def test_no_place_is_left(self, home: Path, parcels: Parcels) -> None:
-        assert self.left_alone("missing", {"blobs": [blob.as_dict() for blob in blobs(parcels.one)]})
+    def test_no_place_is_left(self, home: Path, other: Host) -> None:
+        """A connection that is lost takes the command's input and output with it."""
+        assert len(list((home / "incoming").iterdir())) == 1
+        other.process.communicate()
         assert list((home / "incoming").iterdir()) == []
 
-    def test_nor_by_a_command_that_outlived_its_session(self, home: Path, parcels: Parcels) -> None:
-        asked = json.dumps({"blobs": [blob.as_dict() for blob in blobs(parcels.one)]})
-        script = f'(sleep 0.3; "{sys.executable}" -m edgekit_runtime missing) <&3 3<&- &'
-        words, place = ["sh", "-c", f"exec 3<&0; {script}"], home / "incoming"
-        ran = subprocess.run(words, input=asked.encode(), stdout=subprocess.PIPE, start_new_session=True, timeout=60)
-        assert json.loads(ran.stdout)["error"]["message"] == "the host that asked has gone"
-        assert not place.exists() or list(place.iterdir()) == []
+    def test_but_what_had_arrived(self, home: Path, parcels: Parcels, other: Host) -> None:
+        other.sends(parcels.one, 0)
+        other.process.communicate()
+        assert blobs(parcels.one)[0] not in releases.missing(home, blobs(parcels.one))[1]
 
     @pytest.mark.parametrize("live", [True, False])
-    def test_what_came_whole_is_installed_and_not_switched_to(self, home: Path, parcels: Parcels, live: bool) -> None:
+    def test_what_came_whole_is_installed_and_not_switched_to(
+        self, home: Path, parcels: Parcels, other: Host, live: bool
+    ) -> None:
+        other.sends(parcels.one, 0, 1, 2, 3)
         digest, signature = parcels.one.digest, open_layout(parcels.one.root)[1]
-        asked = {"digest": digest, "signature": signature, "incoming": str(send(parcels.one, home)), "live": live}
-        assert self.left_alone("install", asked)
+        order = json.dumps({"digest": digest, "signature": signature, "live": live})
+        assert other.process.stdin
+        assert other.process.stdout
+        other.process.stdout.close()
+        print(order, file=other.process.stdin, flush=True)
+        other.process.stdin.close()
+        assert other.process.wait(60) == 1
         assert releases.pointed(home, APP, "current") == ""
         assert releases.find(home, APP, digest).state.name == ("proven" if live else "installed")

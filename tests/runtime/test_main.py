@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
+import edgekit_runtime
 from edgekit.signing import Signer
 from edgekit_runtime import arrays, releases
 from edgekit_runtime.__main__ import main
-from edgekit_runtime.bundle import Bundle, blob_path, open_layout
+from edgekit_runtime.bundle import Bundle, blob_path
 from edgekit_runtime.home import default_home
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.tensors import TensorSpec
@@ -39,6 +40,7 @@ from tests.runtime.bundles import (
     weights,
     write,
 )
+from tests.runtime.hosts import host
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -86,10 +88,10 @@ def inside(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monkey
 
 
 def read(status: int, stdout: bytes, stderr: bytes) -> Answer:
-    """Standard output holds one JSON object, and no NaN."""
-    assert stdout.count(b"\n") == 1, stderr.decode()
+    """Standard output holds JSON objects, a line each, and no NaN; the last one is the answer."""
+    assert stdout.endswith(b"\n"), stderr.decode()
     assert b"Traceback" not in stderr
-    document = json.loads(stdout, parse_constant=no_number)
+    document = [json.loads(line, parse_constant=no_number) for line in stdout.splitlines()][-1]
     assert document["schema_version"] == 1
     return Answer(status, document, stderr.decode())
 
@@ -104,24 +106,29 @@ def done(*words: str, stdin: bytes | dict[str, Any] = b"") -> dict[str, Any]:
     return answer.document
 
 
-def send(parcel: Bundle) -> dict[str, Any]:
-    """What is missing, now sent, and where it lies."""
-    answer = done("missing", stdin={"blobs": [blob.as_dict() for blob in blobs(parcel)]})
-    for digest in answer["missing"]:
-        source = blob_path(parcel.root, digest)
-        shutil.copyfile(source, f"{answer['incoming']}/{source.name}")
-    return answer
+def push(parcel: Bundle) -> dict[str, Any]:
+    """What is missing is sent, and installed; both answers as one."""
+    with host() as other:
+        lacking = other.offers(parcel)
+        digests = [blob.digest for blob in blobs(parcel)]
+        other.sends(parcel, *(digests.index(digest) for digest in lacking["missing"]))
+        return {**lacking, **other.orders(parcel)}
 
 
-def install(parcel: Bundle) -> dict[str, Any]:
-    place, signature = send(parcel)["incoming"], open_layout(parcel.root)[1]
-    return done("install", stdin={"digest": parcel.digest, "signature": signature, "incoming": place})
+def test_a_host_that_only_asks(home: Path, parcels: Parcels, inside: Inside) -> None:
+    with host() as other:
+        assert (other.met["runtime"], other.met["app"]) == (edgekit_runtime.__version__, None)
+        assert other.met["facts"]["arch"] == platform.machine()
+    go_live(parcels.one, home)
+    assert inside("push", APP).document == {"schema_version": 1}
+    with host() as other:
+        assert other.met["app"] == done("status")["apps"][0]
 
 
 def test_a_whole_life_on_a_device(home: Path, parcels: Parcels, tmp_path: Path) -> None:
     assert done("status")["apps"] == []
-    assert len(send(parcels.one)["missing"]) == 4
-    installed = install(parcels.one)
+    installed = push(parcels.one)
+    assert len(installed["missing"]) == 4
     facts = {key: installed[key] for key in ("digest", "app", "version", "sequence", "format", "precision")}
     assert facts == {
         "digest": parcels.one.digest,
@@ -132,7 +139,7 @@ def test_a_whole_life_on_a_device(home: Path, parcels: Parcels, tmp_path: Path) 
         "precision": "float32",
     }
     assert installed["state"]["name"] == "installed"
-    assert send(parcels.one)["missing"] == []
+    assert push(parcels.one)["missing"] == []
     proven = done("prove", APP, parcels.one.digest)
     assert (proven["state"]["name"], proven["state"]["proof"]["vectors"]) == ("proven", 4)
     assert done("activate", APP, parcels.one.digest)["state"]["name"] == "trial"
@@ -153,7 +160,7 @@ def test_a_whole_life_on_a_device(home: Path, parcels: Parcels, tmp_path: Path) 
 
     assert done("confirm", APP)["state"]["name"] == "good"
 
-    install(parcels.two)
+    push(parcels.two)
     done("prove", APP, parcels.two.digest)
     done("activate", APP, parcels.two.digest)
     (app,) = done("status")["apps"]
@@ -184,7 +191,7 @@ class TestErrors:
     def test_a_model_that_is_not_proven(self, home: Path, parcels: Parcels, signer: Signer, tmp_path: Path) -> None:
         go_live(parcels.one, home)
         bad = write(tmp_path / "bad", signer, replace(contents(2), model=linear(3)))
-        install(bad)
+        push(bad)
         answer = command("prove", APP, bad.digest)
         assert answer.code == "proof_failed"
         assert "outputs differ from the host's" in answer.document["error"]["message"]
@@ -229,11 +236,11 @@ class TestErrors:
         names = {"IN", "WRONG", "NPY"}
         assert inside(*(str(tmp_path / word) if word in names else word for word in words)).code == code
 
-    @pytest.mark.parametrize("name", ["missing", "install", "trust"])
+    @pytest.mark.parametrize("words", [["push", APP], ["trust"]], ids=" ".join)
     @pytest.mark.parametrize(
         "stdin",
         [
-            b"",
+            b"\n",
             b"\xff",
             b"null",
             b"[]",
@@ -250,22 +257,25 @@ class TestErrors:
         ],
         ids=lambda stdin: repr(stdin[:30]),
     )
-    def test_bad_input(self, home: Path, inside: Inside, name: str, stdin: bytes) -> None:
-        assert inside(name, stdin=stdin).code in ("device", "bundle", "signature")
+    def test_bad_input(self, home: Path, inside: Inside, words: list[str], stdin: bytes) -> None:
+        assert inside(*words, stdin=stdin).code in ("device", "bundle", "signature")
 
     def test_input_nested_too_deeply(self, home: Path) -> None:
-        assert command("missing", stdin=b'{"blobs":' * 100_000).code == "device"
+        assert command("push", APP, stdin=b'{"blobs":' * 100_000).code == "device"
 
     @pytest.mark.parametrize("fill", [b" ", b"["])
     def test_nine_megabytes_of_input(self, home: Path, fill: bytes) -> None:
-        answer = command("missing", stdin=b'{"blobs": []' + fill * (9 << 20) + b"}")
+        answer = command("push", APP, stdin=b'{"blobs": []' + fill * (9 << 20) + b"}")
         assert answer.code == "device"
         assert answer.document["error"]["message"] == "standard input holds more than 8 MiB"
 
     def test_an_unsigned_bundle(self, home: Path, parcels: Parcels, inside: Inside) -> None:
-        place = str(bundles.send(parcels.one, home))
-        request = json.dumps({"digest": parcels.one.digest, "signature": "", "incoming": place}).encode()
-        assert inside("install", stdin=request).code == "signature"
+        asked = {"blobs": [blob.as_dict() for blob in blobs(parcels.one)]}
+        order = {"digest": parcels.one.digest, "signature": ""}
+        assert (
+            inside("push", APP, stdin=b"%s\n%s\n" % (json.dumps(asked).encode(), json.dumps(order).encode())).code
+            == "signature"
+        )
         assert list((home / "incoming").iterdir()) == []
 
     def test_damaged_releases_are_named_and_do_not_hide_others(self, home: Path, parcels: Parcels) -> None:
@@ -285,7 +295,7 @@ class TestErrors:
     def test_a_home_that_cannot_be_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path / "file" / "home"))
-        assert command("missing", stdin={"blobs": []}).code == "device"
+        assert command("push", APP, stdin={"blobs": []}).code == "device"
 
     def test_a_pointer_that_is_none(self, home: Path, parcels: Parcels) -> None:
         go_live(parcels.one, home)

@@ -107,11 +107,11 @@ class TestEveryPython:
         assert back["digest"] == parcels.one.digest
 
     def test_errors_are_json_too(self, environment: Environment, version: str, home: Path) -> None:
-        command = [str(environment.python), "-m", "edgekit_runtime", "install"]
-        for stdin in (b"", b"[" * 100_000, b'{"a":' * 100_000, b"{}", b"9" * 100_000):
+        command = [str(environment.python), "-m", "edgekit_runtime", "push", APP]
+        for stdin in (b"\n", b"[" * 100_000, b'{"a":' * 100_000, b"{}", b"9" * 100_000):
             done = subprocess.run(command, input=stdin, capture_output=True, check=False)
             assert done.returncode == 1
-            assert json.loads(done.stdout)["error"]["code"] == "device"
+            assert json.loads(done.stdout.splitlines()[-1])["error"]["code"] == "device"
 
 
 LOAD_TFLITE = """

@@ -1,0 +1,55 @@
+"""Host: who asks this device, at the other end of its standard input and output: JSON objects, a line each."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+from typing import TYPE_CHECKING, Any
+
+from edgekit_runtime import fields
+from edgekit_runtime.errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST = 8 << 20
+"""Bytes of an object."""
+
+
+def whole() -> dict[str, Any]:
+    """The one object that standard input holds. Raises: DeviceError."""
+    return _object(sys.stdin.buffer.read(MOST + 1))
+
+
+def line() -> dict[str, Any] | None:
+    """The object that comes next; None when the host has said all. Raises: DeviceError."""
+    data = sys.stdin.buffer.readline(MOST + 1)
+    return _object(data) if data else None
+
+
+def tell(document: Mapping[str, Any]) -> bool:
+    """Answer; whether somebody was there to take it."""
+    text = json.dumps({"schema_version": 1, **document}, allow_nan=False)
+    try:
+        with open(1, "w", closefd=False) as output:
+            print(text, file=output)
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def listens() -> bool:
+    """Whether somebody reads what is told; who has let go of a push gets no switch."""
+    poll = select.poll()
+    poll.register(1, 0)  # errors and hang-ups are told always
+    return not poll.poll(0)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if len(data) > MOST:
+        raise DeviceError(f"standard input holds more than {MOST >> 20} MiB")
+    try:
+        return fields.load(data)
+    except ValueError as error:
+        raise DeviceError(f"standard input is no JSON object: {error}") from error
