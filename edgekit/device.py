@@ -77,10 +77,10 @@ class Conversation:
     def __init__(self, talk: Talk, command: Sequence[str]) -> None:
         self._talk, self._command = talk, command
 
-    def hear(self, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    def hear(self, timeout_s: float | None = None) -> dict[str, Any]:
         """What it says next, within so long. Raises: as ``call``."""
         with _hinting(self._command[0]):
-            line = self._talk.hear(timeout_s)
+            line = self._talk.hear(timeout_s or ANSWER_S)
         return _answer(line, self._command, self._talk.end)
 
     def ask(self, document: Mapping[str, Any], body: Iterable[bytes] = (), timeout_s: float = WORK_S) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def heard(*command: str) -> tuple[list[Line], int]:
 def given_up(lines: list[Line], after_s: float) -> float:
     """When the one that hangs was; it is told in one line, and not before its time."""
     [line] = [each for each in lines if each.text.startswith(f"edgekit: {HANGS}: ")]
-    assert f"did not end within {after_s:g} s — it was asked for status" in line.text
+    assert f"did not end within {after_s:g} s — it was asked for push" in line.text
     assert after_s < line.at_s < after_s + 20
     return line.at_s
 
