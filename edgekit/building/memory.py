@@ -34,8 +34,8 @@ def peak_mib(contents: Contents) -> float | None:
 
 
 def _weighed(path: Path) -> dict[str, Any]:
-    """The answer of the runtime's ``weigh`` in a fresh process, as one keeps much of what it frees."""
-    command = [sys.executable, "-P", "-m", "edgekit_runtime", "weigh", str(path)]
+    """The answer of ``weighing`` in a fresh process, as one keeps much of what it frees."""
+    command = [sys.executable, "-P", "-m", "edgekit.building.weighing", str(path)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
         answer: dict[str, Any] = json.loads(done.stdout)

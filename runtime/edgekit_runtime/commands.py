@@ -28,7 +28,6 @@ from edgekit_runtime import (
 from edgekit_runtime import trust as trusting
 from edgekit_runtime import why as reasons
 from edgekit_runtime.errors import DeviceError, InvalidInput
-from edgekit_runtime.setting import pinned
 
 if TYPE_CHECKING:
     import argparse
@@ -43,14 +42,6 @@ def prove(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run a release's golden vectors here, as declared or with the first safer setting that holds."""
     place = home.default_home()
     return answers.of_release(attempts.settle(place, releases.find(place, arguments.app, arguments.digest)))
-
-
-def attempt(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One try of prove. Standard input: {"setting"}, null for as declared."""
-    from edgekit_runtime import prove as proving
-
-    release = releases.find(home.default_home(), arguments.app, arguments.digest)
-    return {"proof": proving.prove(release.bundle, pinned(host.whole())).as_dict()}
 
 
 def activate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -120,13 +111,6 @@ def timed(arguments: argparse.Namespace) -> dict[str, Any]:
     from edgekit_runtime import timing
 
     return {"models": timing.time_models(Path(arguments.folder))}
-
-
-def weigh(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure the memory that a model needs, in this process."""
-    from edgekit_runtime import weighing
-
-    return {"peak_bytes": weighing.peak_bytes(Path(arguments.manifest))}
 
 
 def reports(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""Weighing: the memory that a model needs here, measured in a process that does nothing else."""
+"""Weighing: the memory that a model needs here, measured in a process that does nothing else:
+
+    python -m edgekit.building.weighing MANIFEST
+
+prints a JSON object, with the bytes or an error.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from edgekit_runtime import engines, golden, manifest
-from edgekit_runtime.errors import DeviceError, EngineError
+from edgekit_runtime.errors import DeviceError, EdgekitError, EngineError
 from edgekit_runtime.session import Session
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STATUS, CLEAR = "/proc/self/status", "/proc/self/clear_refs"
 FROM_NOW_ON = "5"
@@ -29,7 +33,7 @@ def peak_bytes(path: Path) -> int:
     with suppress(EngineError):  # no bytes are no model, but the engine is there now
         engines.load(b"", told.engines)
     with suppress(OSError):  # not everybody may; then it counts from the peak so far
-        _write(CLEAR, FROM_NOW_ON)
+        Path(CLEAR).write_text(FROM_NOW_ON)
     before = _peak()
     with Session(path.with_suffix(".model").read_bytes(), told.interface, told.engines) as session:
         for each in inputs:
@@ -40,13 +44,21 @@ def peak_bytes(path: Path) -> int:
 def _peak() -> int:
     """The largest resident set of this process so far. That of getrusage is inherited from who started it."""
     try:
-        with open(STATUS) as file:
+        with Path(STATUS).open() as file:
             (size,) = (line.split()[1] for line in file if line.startswith("VmHWM:"))
     except (OSError, ValueError) as error:
         raise DeviceError("this system does not tell how much memory a process takes") from error
     return int(size) << 10
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+def main() -> int:
+    try:
+        print(json.dumps({"peak_bytes": peak_bytes(Path(sys.argv[1]))}))
+    except EdgekitError as error:
+        print(json.dumps({"error": error.as_dict()}))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
