@@ -3,7 +3,7 @@
 #   ARGS="-k ssh"       more arguments for pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-torch lint lock clean
+.PHONY: help demo test test-slow test-torch lies fuzz lint lock clean
 export PYTHON
 
 # What .venv has to match. A .venv whose interpreter has gone loses its stamps, and so is made anew.
@@ -12,6 +12,9 @@ ID := $(shell .venv/bin/python -c 'import pip' 2>/dev/null || rm -f .venv/.core-
 CORE := .venv/.core-$(ID)
 TEST := .venv/.test-$(ID)
 TORCH := .venv-torch/.ready-$(ID)
+FUZZ := .venv-fuzz/.ready-$(ID)
+LIES := 100000
+SECONDS := 60
 TORCH_PIP := .venv/bin/python -m pip --python .venv-torch/bin/python install -qq --disable-pip-version-check --no-input
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
@@ -25,6 +28,9 @@ help: ## this list
 demo: $(CORE) ## build, push, serve and measure a model, all on this machine
 	@$(IN_VENV) bash examples/digits/demo.sh
 
+# Tests start hundreds of interpreters: what one has compiled is kept for the next, whatever the shell says.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(TEST) ## every test but the slow ones
 	@$(IN_VENV) python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
 
@@ -33,6 +39,12 @@ test-slow: $(TEST) ## the slow tests
 
 test-torch: $(TORCH) ## the tests that need PyTorch, in an environment of their own
 	@.venv-torch/bin/pytest -m torch -p no:anyio $(ARGS)
+
+lies: $(TEST) ## 100,000 lies to a server (LIES=N), beside a crowd and somebody honest
+	@EDGEKIT_LIES=$(LIES) $(IN_VENV) python -m pytest -m slow -s tests/runtime/server/test_lies.py $(ARGS)
+
+fuzz: $(FUZZ) ## atheris on the parsers for a minute (SECONDS=N), in an environment of its own
+	@PYTHONPATH=.:runtime .venv-fuzz/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 lint: $(TEST) ## ruff, mypy, import contracts
 	.venv/bin/ruff check .
@@ -46,10 +58,11 @@ lock: $(CORE) ## bring the locks up to pyproject.toml; newest versions with ARGS
 	lock() { "$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) pyproject.toml requirements/core.in "$$@"; } && \
 	lock --extra tensorflow --group test --group lint requirements/test.in -o requirements/test.txt && \
 	lock -c requirements/test.txt -o requirements/core.txt && \
+	"$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) -c requirements/test.txt requirements/fuzz.in -o requirements/fuzz.txt && \
 	"$$tmp/bin/uv" pip compile -q $(LOCK) --no-deps --python-version 3.12 $(ARGS) requirements/onnx2tf.in -o edgekit/passes/onnx2tf.txt
 
 clean: ## remove .venv and everything else that was built
-	rm -rf .venv .venv-torch build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-torch .venv-fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(CORE):
 	@sh make/bootstrap.sh core $(ID)
@@ -63,4 +76,10 @@ $(TORCH): $(CORE)
 	@$(TORCH_PIP) --only-binary :all: --no-deps --require-hashes -r requirements/core.txt
 	@$(TORCH_PIP) --only-binary :all: -r requirements/torch.txt
 	@$(TORCH_PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(FUZZ): $(CORE)
+	@rm -rf .venv-fuzz && .venv/bin/python -m venv --without-pip .venv-fuzz
+	@.venv/bin/python -m pip --python .venv-fuzz/bin/python install -qq --disable-pip-version-check --no-input --no-deps \
+		--only-binary :all: --require-hashes -r requirements/fuzz.txt
 	@touch $@

@@ -24,6 +24,8 @@ from edgekit.transports import Transport
 
 OLDEST_PYTHON = (3, 8)
 INSTALL_TIMEOUT_S = 1800.0
+GRPC = ("grpcio", "protobuf>=4.22")
+"""The extra of the server's wheel."""
 
 HAS_ENV = """\
 [ "$(cat "$1/env/complete" 2>/dev/null)" = "$2" ] && "$1/env/bin/python" -Ic "import edgekit_runtime" 2>/dev/null
@@ -105,13 +107,17 @@ def setup(
     *,
     offline: bool = False,
     server: bool = False,
+    grpc: bool = False,
 ) -> Provisioned:
-    """``server``: bring it; where it is, it stays. Raises: DeviceError, ConfigError, TransportError."""
+    """``server``: bring it, ``grpc``: with gRPC; where they are, they stay.
+
+    Raises: DeviceError, ConfigError, TransportError.
+    """
     facts = devices.probe(transport)
     check(facts, target)
-    served = (wheels.server_wheel(),) if server or facts["packages"].get("edgekit-server") else ()
+    served, spoken = _serving(facts["packages"], server, grpc)
     own = (wheels.runtime_wheel(), *served)
-    kit = Kit(requirements(facts, target, engine), own, wheels.Python.of(facts), offline)
+    kit = Kit((*requirements(facts, target, engine), *spoken), own, wheels.Python.of(facts), offline)
     fresh = not _has(transport, facts["home"], kit.identity)
     if fresh:
         tell("collecting wheels")
@@ -119,6 +125,13 @@ def setup(
     trusted = devices.call(transport, "trust", stdin={"line": signer.allowed_line()})["added"]
     version = devices.probe(transport)["engines"].get(engine.package)
     return Provisioned(engine.package, version, facts["python"], fresh, trusted)
+
+
+def _serving(there: dict[str, str | None], server: bool, grpc: bool) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The server's wheel and what it asks for, as far as either is wanted or there."""
+    had = there.get("edgekit-server")
+    spoken = GRPC if grpc or (had and there.get("grpcio")) else ()
+    return ((wheels.server_wheel(),) if server or spoken or had else ()), spoken
 
 
 def check(facts: dict[str, Any], target: Target) -> None:

@@ -29,7 +29,7 @@ cd "$1" 2>/dev/null || exit 0
 if [ -e env/complete ] || grep -qs 'namespaces="edgekit"' trust/allowed_signers; then echo ours; fi
 for each in * .[!.]*; do if [ -e "$each" ] || [ -L "$each" ]; then echo "entry $each"; fi; done
 for each in apps/*/releases/*; do if [ -d "$each" ]; then echo "release $each"; fi; done
-for each in /etc/systemd/system/edgekit-*.service "${XDG_CONFIG_HOME:-$HOME/.config}"/systemd/user/edgekit-*.service; do
+for each in /etc/systemd/system/edgekit*.service "${XDG_CONFIG_HOME:-$HOME/.config}"/systemd/user/edgekit*.service; do
   if grep -qsF "EDGEKIT_HOME=$1\\"" "$each"; then echo "service $each"; fi
 done
 """

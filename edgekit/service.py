@@ -1,7 +1,8 @@
-"""Service: a program of the device that serves an app, as a systemd unit: started at boot, restarted, watched.
+"""Service: what a device runs by itself, as a systemd unit: started at boot, restarted, watched.
 
-With root it is a unit of the system that may read everything and write edgekit's home alone, without capabilities;
-otherwise one of the user's own, which linger keeps running without a login.
+Either a program of the device's own that serves an app, or the server of all. With root it is a unit of the system that
+may read everything and write edgekit's home alone, without capabilities; otherwise one of the user's own, which linger
+keeps running without a login.
 """
 
 from __future__ import annotations
@@ -12,69 +13,16 @@ from dataclasses import dataclass
 from edgekit import device as devices
 from edgekit.errors import CommandError, ConfigError
 from edgekit.transports import Transport
+from edgekit.unit import Unit
+from edgekit_runtime import service as of_device
 from edgekit_runtime.home import NAME
-from edgekit_runtime.service import unit
 
 WATCHDOG_S = 300
+SERVER_WATCHDOG_S = 30
+"""A server says twice a second that it is well, also when nobody asks it."""
 PYTHON = ("python", "python3")
-
-UNIT = """\
-[Unit]
-Description=edgekit: {app}
-ConditionPathExists={condition}/apps/{app}/current
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-ExecStart={command}
-Environment={variables}
-TimeoutStartSec=300
-WatchdogSec={watchdog_s}
-Restart=always
-RestartSec=5
-KillSignal=SIGINT
-TimeoutStopSec=15
-UMask=0077
-LockPersonality=yes
-NoNewPrivileges=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-{hardening}
-[Install]
-WantedBy={wanted_by}
-"""
-"""``edgekit_runtime.load`` says when it is ready. SIGINT lets Python end in order: its session is closed, which a trial
-would count as a failed start otherwise. Restarts never end: nobody is there who would start it again.
-"""
-HARDENING = """\
-CapabilityBoundingSet=
-DevicePolicy=closed
-DeviceAllow=char-video4linux rw
-DeviceAllow=char-media rw
-DeviceAllow=char-i2c rw
-DeviceAllow=char-gpiochip rw
-PrivateMounts=yes
-PrivateTmp=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHome=read-only
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-ProtectSystem=strict
-ReadWritePaths={home}
-ReadOnlyPaths={read_only}
-RestrictNamespaces=yes
-SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged
-"""
-"""No MemoryDenyWriteExecute, as engines make code; no ProcSubset, as they read /proc/cpuinfo."""
-READ_ONLY = ("trust", "env", "envs", "blobs")
+RUNTIME = "edgekit-runtime"
+HINT = "such as --service 'python /home/pi/loop.py' or --service 'edgekit-runtime serve'"
 
 LOOK = "id -u; if [ -d /run/systemd/system ]; then echo systemd; else echo none; fi"
 INSTALL = """\
@@ -97,22 +45,40 @@ systemctl "$@" daemon-reload
 systemctl "$@" --quiet enable "$unit"
 systemctl "$@" --no-block restart "$unit"
 """
+RENEW = """\
+unit=$1 home=$2
+if [ "$(id -u)" = 0 ]; then
+  place=/etc/systemd/system; set --
+else
+  place=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user; set -- --user
+  export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"
+fi
+if grep -qsF "EDGEKIT_HOME=$home\\"" "$place/$unit"; then systemctl "$@" --no-block try-restart "$unit" || :; fi
+"""
 
 
 @dataclass(frozen=True)
-class Program:
-    """What serves an app: the words of a command as the device has it; ``python`` is that of edgekit's environment.
+class Service:
+    """The words of a command there; ``python`` and ``edgekit-runtime`` are those of edgekit's environment.
 
-    ``watchdog_s``: it is started again when it has inferred nothing for so long; 0 for never.
+    ``app``: which it serves, "" for a server. ``watchdog_s``: it is started again when it has said nothing for so long,
+    a program by its inferences; 0 for never.
     """
 
     app: str
     words: tuple[str, ...]
     watchdog_s: int = WATCHDOG_S
 
+    @property
+    def unit(self) -> str:
+        return of_device.unit(self.app) if self.app else of_device.SERVER
+
     def command(self, home: str) -> tuple[str, ...]:
         first, *rest = self.words
-        return (f"{home}/env/bin/python" if first in PYTHON else first, *rest)
+        python = f"{home}/env/bin/python"
+        if first == RUNTIME:
+            return (python, "-I", "-m", "edgekit_runtime", *rest)
+        return (python if first in PYTHON else first, *rest)
 
 
 @dataclass(frozen=True)
@@ -123,46 +89,37 @@ class Installed:
     note: str
 
 
-def program(app: str, command: str, watchdog_s: int = WATCHDOG_S) -> Program:
+def is_server(command: str) -> bool:
+    """Whether a command is that of edgekit's own server, which then has to be brought."""
+    return command.split()[:2] == [RUNTIME, "serve"]
+
+
+def server(command: str, watchdog_s: int | None = None) -> Service:
+    """Raises: ConfigError."""
+    return Service("", _words(command), SERVER_WATCHDOG_S if watchdog_s is None else watchdog_s)
+
+
+def program(app: str, command: str, watchdog_s: int | None = None) -> Service:
     """Raises: ConfigError for a command that cannot be one of a service, or a name that no app has."""
     if not NAME.fullmatch(app):
         raise ConfigError(f"{app!r} is no app name", "lower-case letters, digits, '.', '_' and '-'")
-    hint = "such as --service 'python /home/pi/loop.py'"
+    words = _words(command)
+    if words[0] not in PYTHON and (not words[0].startswith("/") or "$" in words[0]):
+        raise ConfigError(f"--service: {words[0]!r} is neither python nor an absolute path on the device", HINT)
+    return Service(app, words, WATCHDOG_S if watchdog_s is None else watchdog_s)
+
+
+def _words(command: str) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(command))
     except ValueError as error:
-        raise ConfigError(f"--service {command!r}: {error}", hint) from error
+        raise ConfigError(f"--service {command!r}: {error}", HINT) from error
     if not words or not all(word.isprintable() for word in words):
-        raise ConfigError(f"--service {command!r} is no command", hint)
-    if words[0] not in PYTHON and (not words[0].startswith("/") or "$" in words[0]):
-        raise ConfigError(f"--service: {words[0]!r} is neither python nor an absolute path on the device", hint)
-    return Program(app, words, watchdog_s)
+        raise ConfigError(f"--service {command!r} is no command", HINT)
+    return words
 
 
-def text(served: Program, home: str, *, root: bool) -> str:
-    """The unit (systemd.service(5)); every word of the command reaches the program as it is."""
-    first, *rest = served.command(home)
-    command = " ".join([_quoted(first), *(_quoted(word.replace("$", "$$")) for word in rest)])
-    variables = " ".join(map(_quoted, (f"EDGEKIT_HOME={home}", "PYTHONUNBUFFERED=1")))
-    read_only = " ".join(_quoted(f"-{home}/{name}") for name in READ_ONLY)
-    return UNIT.format(
-        app=served.app,
-        condition=home.replace("%", "%%"),
-        command=command,
-        variables=variables,
-        watchdog_s=served.watchdog_s,
-        hardening=HARDENING.format(home=_quoted(home), read_only=read_only) if root else "",
-        wanted_by="multi-user.target" if root else "default.target",
-    )
-
-
-def _quoted(word: str) -> str:
-    for mark, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%")):
-        word = word.replace(mark, escaped)
-    return f'"{word}"'
-
-
-def install(transport: Transport, served: Program) -> Installed:
+def install(transport: Transport, served: Service) -> Installed:
     """Write the unit, and start it as soon as the app is live. Raises: CommandError, DeviceError, TransportError."""
     home = devices.probe(transport)["home"]
     user, manager = transport.run(["sh", "-c", LOOK]).check().stdout.decode().split()
@@ -171,9 +128,9 @@ def install(transport: Transport, served: Program) -> Installed:
         return Installed(
             None, f"there is no systemd on this device; what starts programs there has to run: env {command}"
         )
-    name, root = unit(served.app), user == "0"
-    unit_text = text(served, home, root=root).encode()
-    done = transport.run(["sh", "-c", INSTALL, "edgekit", name], stdin=unit_text)
+    name, root = served.unit, user == "0"
+    text = Unit(served.app, served.command(home), served.watchdog_s, root).text(home)
+    done = transport.run(["sh", "-c", INSTALL, "edgekit", name], stdin=text.encode())
     if done.status:
         why = devices.last_line(done.stderr)
         hint = None if root else "services of a user need libpam-systemd there, and: sudo loginctl enable-linger USER"
@@ -181,3 +138,9 @@ def install(transport: Transport, served: Program) -> Installed:
     if b"lingerless" in done.stdout:
         return Installed(name, "it runs only while its user is logged in, until: sudo loginctl enable-linger USER")
     return Installed(name, f"its log, there: journalctl {'' if root else '--user '}-u {name}")
+
+
+def renew(transport: Transport) -> None:
+    """Have a server that runs as a service start anew, in the environment that has just been put in place."""
+    home = devices.probe(transport)["home"]
+    transport.run(["sh", "-c", RENEW, "edgekit", of_device.SERVER, home]).check()

@@ -31,9 +31,9 @@ PI = target.load("raspberry-pi-5")
 OURS = target.load(TARGET)
 
 
-def setup(link: Transport, profile: Target = OURS, engine: str | None = None, *, server: bool = False) -> Provisioned:
+def setup(link: Transport, profile: Target = OURS, engine: str | None = None, **brought: bool) -> Provisioned:
     chosen, tell = provision.choose_engine(profile, engine), (lambda line: None)
-    return provision.setup(link, profile, chosen, signing.signer(None), tell, offline=True, server=server)
+    return provision.setup(link, profile, chosen, signing.signer(None), tell, offline=True, **brought)
 
 
 @pytest.fixture
@@ -319,6 +319,12 @@ class TestEnginesForReal:
             setup(link, server=server)
             assert link.run(command).check().stdout.startswith(b"usage: edgekit-runtime serve")
         assert devices.probe(link)["packages"]["edgekit-server"] == edgekit_runtime.__version__
+        missing = link.run([*command[:-1], "--listen", "0", "--grpc", "0"])
+        assert b"gRPC is not installed here" in missing.stderr
+        assert b"edgekit device setup NAME --grpc" in missing.stderr
+        for grpc in (True, False):
+            setup(link, grpc=grpc)
+            assert devices.probe(link)["packages"]["grpcio"]
 
     def test_two_setups_at_once(self, project: Path, desk: Device) -> None:
         retarget(project)

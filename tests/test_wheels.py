@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 import edgekit_runtime
 import edgekit_server
-from edgekit import target, wheels
+from edgekit import provision, target, wheels
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.wheels import Python
 from tests.lab.project import project
@@ -78,7 +78,10 @@ class TestRuntimeWheel:
             metadata = email.message_from_bytes(wheel.read(f"{info(wheel)}/METADATA"))
         assert names == {*sources, "edgekit_server/py.typed"}
         assert (metadata["Name"], metadata["Version"]) == ("edgekit-server", edgekit_runtime.__version__)
-        assert metadata.get_all("Requires-Dist") == ["edgekit-runtime"]
+        assert metadata.get_all("Requires-Dist") == [
+            "edgekit-runtime",
+            *(f'{line} ; extra == "grpc"' for line in provision.GRPC),
+        ]
 
     def test_it_is_the_same_bytes_each_time(self, project: Path) -> None:
         program = "from edgekit import wheels; print(wheels.digest(wheels.runtime_wheel()))"
@@ -209,6 +212,15 @@ def test_the_public_index_has_what_a_target_asks_for(project: Path, name: str, e
         assert python_allows(file, python), file.name
         for requirement in required(file, python):
             assert requirement.specifier.contains(version[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", [BULLSEYE, BOOKWORM, TRIXIE, JETPACK5, JETPACK6], ids=lambda value: value.tag)
+def test_the_public_index_has_grpc(project: Path, python: Python) -> None:
+    found = wheels.collect(python, provision.GRPC)
+    assert {parse_wheel_filename(file.name)[0] for file in found} >= {"grpcio", "protobuf"}
+    for file in found:
+        assert fits(file, python), file.name
 
 
 def fits(file: Path, python: Python) -> bool:

@@ -57,6 +57,12 @@ def memory(pid: int) -> Memory:
     return Memory(*(sum(one.get(name, 0) for one in each) / 1024 for name in ("Pss", "Rss")))
 
 
+def own(pid: int) -> float:
+    """MiB of one process without those of files, which others map, too: the PSS of anonymous and of shared memory."""
+    each = _rollup(pid)
+    return (each.get("Pss_Anon", 0) + each.get("Pss_Shmem", 0)) / 1024
+
+
 def _rollup(pid: int) -> dict[str, int]:
     try:
         lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]

@@ -107,19 +107,21 @@ def _plain(value: Any) -> str:
     "--engine", help="The engine to install (default: what the bundle for its target needs, else the target's first)."
 )
 @click.option("--server", is_flag=True, help="Bring what serves models over HTTP there ('edgekit-runtime serve').")
+@click.option("--grpc", is_flag=True, help="Bring that with gRPC (8 MB).")
 @click.option("--offline", is_flag=True, help="Bring all wheels from this host; the device needs no package index.")
 @click.option(
-    "--service", metavar="COMMAND", help="A program on the device that serves the app: 'python /home/pi/loop.py'."
+    "--service",
+    metavar="COMMAND",
+    help="What runs there from its start on: 'edgekit-runtime serve', or a program: 'python /home/pi/loop.py'.",
 )
-@click.option("--app", help="The app that the service serves (default: that of edgekit.toml).")
+@click.option("--app", help="The app that the program serves (default: that of edgekit.toml).")
 @click.option(
     "--watchdog",
     "watchdog_s",
     metavar="SECONDS",
     type=click.IntRange(min=0),
-    default=300,
-    show_default=True,
-    help="The service starts again when it has inferred nothing for so long; 0: never.",
+    help="The service starts again when a program has inferred nothing for so long (default: 300), "
+    "or a server hangs (30); 0: never.",
 )
 @accept_option
 @json_option
@@ -127,6 +129,7 @@ def setup(
     name: str | None,
     engine: str | None,
     server: bool,
+    grpc: bool,
     offline: bool,
     accept_new_host_key: bool,
     as_json: bool,
@@ -138,20 +141,22 @@ def setup(
     it is touched. Doing it again changes only what has to change. One engine is installed, the one that is asked
     for; another one of the target that an earlier setup has brought stays beside it, for a rollback may need it.
 
-    With --service, a program becomes a systemd unit edgekit-APP.service: started at boot and after a push or rollback
-    of the app, restarted when it ends or hangs. 'python' in COMMAND is that of edgekit's environment.
+    With --service, a command becomes a systemd unit that is started at boot, and again when it ends or hangs: a program
+    edgekit-APP.service, which a push or rollback of the app starts anew; the server edgekit.service, which takes up
+    releases by itself. 'python' and 'edgekit-runtime' in COMMAND are those of edgekit's environment.
 
     \b
     Examples:
       edgekit device setup kitchen --offline
       edgekit device setup kitchen --service 'python /home/pi/loop.py'
+      edgekit device setup kitchen --service 'edgekit-runtime serve'
     """
     from edgekit import fleet, project, provision, signing
     from edgekit import service as services
     from edgekit import target as targets
     from edgekit.cli.connect import connected
 
-    entry, program = fleet.find(Path.cwd(), name), _program(**service)
+    entry, served = fleet.find(Path.cwd(), name), _service(**service)
     target = targets.load(entry.target)
     chosen = provision.choose_engine(target, engine or _engine_of_bundle(target.name))
     key = project.load(Path.cwd()).signing_key
@@ -164,9 +169,12 @@ def setup(
             signer,
             lambda line: tell(f"{entry.name}: {line}"),
             offline=offline,
-            server=server,
+            server=server or (served is not None and not served.app),
+            grpc=grpc,
         )
-        serving = services.install(transport, program) if program else None
+        if done.installed:
+            services.renew(transport)
+        serving = services.install(transport, served) if served else None
     if as_json:
         facts = {"engine": done.engine, "engine_version": done.version, "python": done.python}
         unit = {"unit": serving.unit, "note": serving.note} if serving else None
@@ -179,7 +187,7 @@ def setup(
         click.echo(f"{entry.name}: {f'{serving.unit} is installed; ' if serving.unit else ''}{serving.note}")
 
 
-def _program(service: str | None, app: str | None, watchdog_s: int) -> Any:
+def _service(service: str | None, app: str | None, watchdog_s: int | None) -> Any:
     """What is to become a service, if anything is. Raises: ConfigError."""
     from edgekit import project
     from edgekit import service as services
@@ -187,6 +195,10 @@ def _program(service: str | None, app: str | None, watchdog_s: int) -> Any:
 
     if service is None:
         return None
+    if services.is_server(service):
+        if app:
+            raise ConfigError("--app is for a program", f"name the apps of a server so: --service '{service} {app}'")
+        return services.server(service, watchdog_s)
     served = app or project.load(Path.cwd()).app
     if not served:
         raise ConfigError("which app does the service serve?", "name it with --app, or as app in edgekit.toml")

@@ -16,6 +16,7 @@ from edgekit_runtime.home import NAME
 from edgekit_runtime.interface import Interface
 
 SCHEMA_VERSION = 1
+MESSAGE = 300
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def parse(data: bytes) -> Manifest:
             raise BundleError("the bundle was made for a newer runtime", "run 'edgekit device setup' for this device")
         return _manifest(document)
     except (ValueError, TypeError, KeyError) as error:
-        raise BundleError(f"the bundle's manifest cannot be read: {type(error).__name__}: {error}") from error
+        why = "".join(letter if letter.isprintable() else " " for letter in str(error)[:MESSAGE])  # it has names in it
+        raise BundleError(f"the bundle's manifest cannot be read: {type(error).__name__}: {why}") from error
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:

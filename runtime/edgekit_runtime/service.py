@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 TIMEOUT_S = 20.0
+SERVER = "edgekit.service"
+"""The unit of ``edgekit-runtime serve``; no app has it. The server takes up releases itself, so nobody restarts it."""
 
 
 def unit(app: str) -> str:

@@ -12,12 +12,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from edgekit_server.page import IDLE, SLOTS, Page
+
 if TYPE_CHECKING:
     from edgekit_runtime.interface import Interface
     from edgekit_runtime.tensors import TensorSpec
 
-SLOTS = 64
-"""How many requests a worker may have at once; the others are told to come again."""
 LEAST, MOST = 1 << 16, 1 << 26
 """Bytes of a slot."""
 ADDRESSES = 1 << 32 if sys.maxsize > 1 << 32 else 1 << 29
@@ -39,14 +39,14 @@ def _written(spec: TensorSpec) -> int:
 
 
 def make(size: int) -> int:
-    """A file for an arena of slots of ``size`` bytes: it has a page more, for their marks."""
+    """A file for an arena of slots of ``size`` bytes, and a page more."""
     file = os.memfd_create("edgekit-arena", os.MFD_CLOEXEC)
     os.ftruncate(file, min(SLOTS, ADDRESSES // size) * size + mmap.PAGESIZE)
     return file
 
 
 class Arena:
-    """The slots of a file that ``make`` made. It takes the file over."""
+    """The slots of a file that ``make`` made, and its ``page``. It takes the file over."""
 
     def __init__(self, file: int, size: int) -> None:
         whole = os.fstat(file).st_size
@@ -54,18 +54,11 @@ class Arena:
         self._map = mmap.mmap(file, whole)
         os.close(file)
         self._view = memoryview(self._map)
-        self._marks = self._view[self.slots * size :]
+        self.page = Page(self._view[self.slots * size :])
 
     def view(self, slot: int) -> memoryview:
         """Its bytes, for as long as the view lives."""
         return self._view[slot * self.size : (slot + 1) * self.size]
-
-    def mark(self, slot: int, running: bool) -> None:
-        """Say whether what is in a slot runs: who shares the arena knows it even if this process dies."""
-        self._marks[slot] = running
-
-    def running(self, slot: int) -> bool:
-        return bool(self._marks[slot])
 
     def clear(self, slot: int) -> None:
         """Give its memory back to the system."""
@@ -97,7 +90,7 @@ class Slots:
 
     def free(self, slot: int) -> None:
         self._bytes -= self._sizes.pop(slot)
-        self._arena.mark(slot, running=False)
+        self._arena.page.marks[slot] = IDLE
         self._used.add(slot)
         heapq.heappush(self._free, slot)
 

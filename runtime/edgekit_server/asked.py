@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,10 +10,11 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 BINARY, JSON = "application/octet-stream", "application/json"
+AGAIN = {"Retry-After": "1"}
+"""Of an answer to somebody who may have better luck."""
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """``feeds`` by input name, as ``Session.predict`` takes them: views of the request where it is binary.
 
     ``wanted``: the outputs, in the order of the answer, each with whether it is to be binary. ``by_sample``: TensorFlow
@@ -29,8 +29,7 @@ class Asked:
     by_sample: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """JSON, and the binary tensors that follow it."""
 
     header: bytes
@@ -48,3 +47,11 @@ class Answer:
     def header_length(self) -> int | None:
         """What Inference-Header-Content-Length says; None where nothing is binary, and there is no such header."""
         return len(self.header) if self.tensors else None
+
+
+def headers_of(status: int, header_length: int | None) -> dict[str, str]:
+    """What HTTP says of an answer; ``header_length`` as Answer has it."""
+    again = AGAIN if status == 503 else {}
+    if header_length is None:
+        return {"Content-Type": JSON, **again}
+    return {"Content-Type": BINARY, "Inference-Header-Content-Length": str(header_length), **again}

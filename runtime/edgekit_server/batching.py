@@ -28,7 +28,12 @@ CLOSE = 1e-4
 
 def kind_of(inputs: Arrays, interface: Interface) -> tuple[Hashable | None, int]:
     """What calls must have in common to share a run (None: it has to run alone), and the rows along the first axis."""
-    accepts, rows = interface.accepts, {array.shape[:1] for array in inputs.values()}
+    accepts = interface.accepts
+    if len(inputs) == 1:  # mostly there is one, and of one shape
+        ((name, array),) = inputs.items()
+        if name in accepts and accepts[name].shape == array.shape:
+            return (name, array.dtype.str, array.shape[1:]), max(1, array.shape[0]) if array.shape else 1
+    rows = {array.shape[:1] for array in inputs.values()}
     whole = all(name in accepts and array.ndim == len(accepts[name].shape) for name, array in inputs.items())
     if len(rows) != 1 or () in rows or not whole:
         return None, 1

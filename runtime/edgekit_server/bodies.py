@@ -37,6 +37,10 @@ class Sized:
         self.data, self.rest = bytearray(min(length, FIRST)), b""
 
     @property
+    def so_far(self) -> memoryview:
+        return memoryview(self.data)[: self._have]
+
+    @property
     def complete(self) -> bool:
         return self._have == self._length
 
@@ -47,6 +51,7 @@ class Sized:
     def put(self, piece: bytes) -> None:
         """The bytes that came with the head."""
         taken = piece[: self._length]
+        self._hold(max(0, len(taken) - len(self.data)))
         self.data[: len(taken)] = taken
         self._have, self.rest = len(taken), piece[len(taken) :]
 
@@ -57,6 +62,31 @@ class Sized:
             self._hold(more)
             self.data += bytes(more)
         return memoryview(self.data)[self._have :]
+
+    def took(self, count: int) -> None:
+        self._have += count
+
+
+class Placed:
+    """As Sized, in memory that is held for it already, and has so many bytes of it."""
+
+    def __init__(self, data: memoryview, have: int) -> None:
+        self.data, self.rest, self._have = data, b"", have
+
+    @property
+    def so_far(self) -> memoryview:
+        return self.data[: self._have]
+
+    @property
+    def complete(self) -> bool:
+        return self._have == len(self.data)
+
+    @property
+    def untouched(self) -> bool:
+        return not self._have
+
+    def space(self) -> memoryview:
+        return self.data[self._have :]
 
     def took(self, count: int) -> None:
         self._have += count
@@ -122,7 +152,7 @@ class Chunked:
 class Inflating:
     """A compressed body, taken apart a step at a time, so that the most compact one keeps nobody else waiting."""
 
-    def __init__(self, coding: str, data: bytearray, most: int, hold: Hold) -> None:
+    def __init__(self, coding: str, data: bytearray | memoryview, most: int, hold: Hold) -> None:
         self._zlib = zlib.decompressobj(CODINGS[coding])
         self._from, self._at, self._most, self._hold = data, 0, most, hold
         self.data = bytearray()

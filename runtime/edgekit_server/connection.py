@@ -1,4 +1,7 @@
-"""Connection: one client. It reads a request, waits for its answer, writes it, and only then reads the next one."""
+"""Connection: one client. It reads a request, waits for its answer, writes it, and only then reads the next one.
+
+One whose requests are all for the same worker is lent to that: then nothing is done with it here until it comes back.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,34 @@ from edgekit_server.http import Bytes, Refused, Response, encode
 from edgekit_server.reading import Reading
 
 if TYPE_CHECKING:
-    from edgekit_server.connections import Connections
+    from edgekit_server.connections import Clients
+    from edgekit_server.http import Taker
 
 NEVER = float("inf")
 LINGER_S = 2.0
 """A client that is still sending gets to read why it is refused: RFC 9112 section 9.6."""
 PARTS_MOST = 512
 """sendmsg takes 1,024."""
+PROVEN = 2
+"""Answers after which a connection is lent: most that are opened for one request end there."""
+WARIER = 8
+"""So many times as many it takes after it came back, as its requests are not all for the same one."""
 
 
 class Connection:
     """``due`` is when it has kept others waiting for too long."""
 
-    __slots__ = ("_discards", "_held", "_out", "_owner", "_paused", "_peer", "_reading", "_socket", "_stays", "due")
+    __slots__ = (
+        *("_discards", "_held", "_needed", "_out", "_owner", "_paused", "_proven"),
+        *("_reading", "_socket", "_stays", "_taker", "due", "peer"),
+    )
 
-    def __init__(self, connected: socket.socket, peer: str, owner: Connections) -> None:
-        self._socket, self._peer, self._owner = connected, peer, owner
+    def __init__(self, connected: socket.socket, peer: str, owner: Clients) -> None:
+        self._socket, self.peer, self._owner = connected, peer, owner
         self._out, self._held, self.due = memoryview(b""), 0, NEVER
         self._stays, self._discards, self._paused = True, False, False
+        self._taker: Taker | None = None
+        self._proven, self._needed = 0, PROVEN
         self._reading = self._next()
         owner.loop.watch(connected, self.readable)
 
@@ -54,10 +67,35 @@ class Connection:
             self._out, self._reading = memoryview(b""), self._next()  # an answer finds its request no more
             self._owner.closed(self)
 
-    def _guarded(self, step: Callable[[], None]) -> None:
+    # It is lent
+
+    def lend(self) -> int:
+        """Its descriptor. Nothing is done with it until it is resumed, refused or closed."""
+        self._owner.idle.pop(self, None)
+        self._owner.loop.forget(self._socket)
+        return self._socket.fileno()
+
+    def resume(self, data: bytes = b"") -> None:
+        """It came back, with what was read from it and not answered."""
+        self._owner.loop.watch(self._socket, self.readable)
+        if data:
+            self._proven, self._needed = 0, self._needed * WARIER
+            self._reading.rest = data
+            self._guarded(self._read_on)
+        elif self._owner.ending:
+            self.close()
+        else:
+            self._owner.idle[self] = None
+
+    def refuse(self, refused: Refused) -> None:
+        """What was asked of whom it was lent to is not going to be answered."""
+        self._owner.loop.watch(self._socket, self.readable)
+        self._guarded(self._refuse, refused)
+
+    def _guarded(self, step: Callable[..., None], *given: object) -> None:
         try:
             if self._socket.fileno() >= 0:
-                step()
+                step(*given)
         except Refused as refused:
             self._refuse(refused)
         except BlockingIOError:
@@ -66,7 +104,7 @@ class Connection:
             self.close()
 
     def _next(self) -> Reading:
-        return Reading(self._owner.limits.body, self._hold, self._peer)
+        return Reading(self._owner.limits.body, self._hold, self.peer)
 
     def _hold(self, count: int) -> None:
         self._owner.hold(count)
@@ -82,6 +120,8 @@ class Connection:
         reading, buffer = self._reading, self._owner.buffer
         space = reading.space(buffer)
         count = self._socket.recv_into(space)
+        if not count and reading.begun:
+            raise Refused(400, "the request ends before it is whole")  # a client that is not gone hears it
         if not count:
             return self.close()
         reading.took(space, count)
@@ -105,7 +145,7 @@ class Connection:
 
     def _ask(self, reading: Reading) -> None:
         self.due = NEVER
-        request, reading.request = reading.request, None
+        request, reading.body = reading.request, None
         if request is None:
             reading.step()
             return self._owner.loop.soon(partial(self._guarded, partial(self._ask, reading)))
@@ -133,7 +173,8 @@ class Connection:
             head, self._reading = reading.head, self._next()
             self._reading.rest = reading.rest
             self._stays = head is not None and head.keeps and not (self._discards or self._owner.ending)
-            self._guarded(partial(self._send, encode(response, head, self._stays)))
+            self._taker = response.taker
+            self._guarded(self._send, encode(response, head, self._stays))
 
     def _refuse(self, refused: Refused) -> None:
         """What follows on the connection cannot be told from what was refused, so it ends."""
@@ -162,7 +203,8 @@ class Connection:
 
     def _write(self) -> None:
         self._out = self._out[self._socket.send(self._out) :]
-        self.due = self._owner.loop.now + self._owner.limits.reader_s
+        if not self._owner.ending:
+            self.due = self._owner.loop.now + self._owner.limits.reader_s
         if not self._out:
             self._paused = True
             self._release()
@@ -177,12 +219,20 @@ class Connection:
             return self.close()
         elif self._reading.rest:
             loop.soon(partial(self._guarded, self._read_on))
-        else:
-            self._owner.idle[self] = None
         if self._paused or self._discards:
             self._paused = False
             loop.watch(self._socket, self.readable)
+        if not (self._discards or self._reading.rest):
+            self._rest()
         return None
+
+    def _rest(self) -> None:
+        """It has been answered, and nothing more has come."""
+        self._owner.idle[self] = None
+        if self._taker:
+            self._proven += 1
+            if self._proven >= self._needed:
+                self._taker(self)
 
     def _discard(self) -> None:
         if not self._socket.recv_into(self._owner.buffer):

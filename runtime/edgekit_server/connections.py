@@ -49,21 +49,15 @@ class Limits:
     """How long an answer waits for a client that reads nothing of it."""
 
 
-class Connections:
+class Clients:
     """``open`` is who is connected, ``idle`` who has nothing under way, the oldest first."""
 
-    def __init__(self, loop: Loop, listener: socket.socket, handle: Handle, limits: Limits | None = None) -> None:
-        self.loop, self.handle, self.limits = loop, handle, limits or Limits()
+    def __init__(self, loop: Loop, handle: Handle, limits: Limits) -> None:
+        self.loop, self.handle, self.limits = loop, handle, limits
         self.buffer = memoryview(bytearray(8 << 10))
         self.open: set[Connection] = set()
         self.idle: dict[Connection, None] = {}
         self.ending, self.refused, self._held = False, 0, 0
-        self._listener, self._most = listener, _most_connections(self.limits.connections)
-        self._done: Callback = _nothing
-        listener.setblocking(False)
-        if listener.family != socket.AF_UNIX:
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
-        loop.watch(listener, self._accept)
         loop.later(LOOK_S, self._look)
 
     def hold(self, count: int) -> None:
@@ -81,6 +75,27 @@ class Connections:
     def closed(self, connection: Connection) -> None:
         self.open.discard(connection)
         self.idle.pop(connection, None)
+
+    def _look(self) -> None:
+        for connection in [each for each in self.open if each.due < self.loop.now]:
+            connection.overdue()
+        self.loop.later(LOOK_S, self._look)
+
+
+class Connections(Clients):
+    """Clients that connect to a listener."""
+
+    def __init__(self, loop: Loop, listener: socket.socket, handle: Handle, limits: Limits | None = None) -> None:
+        super().__init__(loop, handle, limits or Limits())
+        self._listener, self._most = listener, _most_connections(self.limits.connections)
+        self._done: Callback = _nothing
+        listener.setblocking(False)
+        if listener.family != socket.AF_UNIX:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
+        loop.watch(listener, self._accept)
+
+    def closed(self, connection: Connection) -> None:
+        super().closed(connection)
         self._ended()
 
     def end(self, done: Callback) -> None:
@@ -125,11 +140,6 @@ class Connections:
     def _listen(self) -> None:
         if not self.ending:
             self.loop.watch(self._listener, self._accept)
-
-    def _look(self) -> None:
-        for connection in [each for each in self.open if each.due < self.loop.now]:
-            connection.overdue()
-        self.loop.later(LOOK_S, self._look)
 
 
 def _nothing() -> None: ...

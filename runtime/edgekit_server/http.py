@@ -7,7 +7,12 @@ import json
 import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Mapping, Union
+from typing import TYPE_CHECKING, Callable, Mapping, Union
+
+if TYPE_CHECKING:
+    from edgekit_server.connection import Connection
+
+    Taker = Callable[[Connection], None]
 
 HEAD_MOST = 16 << 10
 FIELDS_MOST = 64
@@ -28,11 +33,15 @@ Bytes = Union[bytes, bytearray, memoryview]
 
 @dataclass(frozen=True)
 class Response:
-    """``body`` is sent part by part. A memoryview is one of bytes, and nobody looks at it after ``reply`` is back."""
+    """``body`` is sent part by part. A memoryview is one of bytes, and nobody looks at it after ``reply`` is back.
+
+    ``taker``: to whom the connection may be lent, who would answer another such request by himself.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: tuple[Bytes, ...] = ()
+    taker: Taker | None = None
 
 
 def document(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
@@ -85,7 +94,7 @@ class Request:
     path: str
     query: str
     headers: Mapping[str, str]
-    body: bytes | bytearray
+    body: Bytes
     peer: str
     """The address of the client, "unix" on a Unix socket."""
 
@@ -122,13 +131,13 @@ def encode(response: Response, head: Head | None, stays: bool) -> tuple[Bytes, .
     A character that cannot stand in a header becomes a blank.
     """
     connection = "close" if not stays else "keep-alive" if head and not head.minor else ""
-    first = _first(response.status, tuple(response.headers.items()), sum(map(len, response.body)), connection)
+    first = beginning(response.status, tuple(response.headers.items()), sum(map(len, response.body)), connection)
     return (first,) if head and head.method == "HEAD" else (first, *response.body)
 
 
 @functools.lru_cache(maxsize=64)
-def _first(status: int, headers: tuple[tuple[str, str], ...], length: int, connection: str) -> bytes:
-    """Answers mostly differ in their bodies only."""
+def beginning(status: int, headers: tuple[tuple[str, str], ...], length: int, connection: str) -> bytes:
+    """Of an answer whose body has so many bytes. Answers mostly differ in their bodies only."""
     fields = {**dict(headers), "Content-Length": str(length), **({"Connection": connection} if connection else {})}
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
     lines += [_UNFIT.sub(" ", f"{name}: {value}") for name, value in fields.items()]

@@ -6,13 +6,14 @@ A callback must not block. It may be called although nothing is to be read, so f
 from __future__ import annotations
 
 import collections
+import contextlib
 import heapq
 import itertools
-import selectors
+import select
 import signal
 import socket
 import time
-from typing import Any, Callable, Protocol
+from typing import Callable, Protocol
 
 Callback = Callable[[], object]
 
@@ -32,9 +33,10 @@ class Watched:
         self.writable: Callback | None = None
 
     def call(self, events: int) -> None:
-        if events & selectors.EVENT_READ and self.readable:
+        """What hangs up or fails can be read, and that tells."""
+        if events & ~select.EPOLLOUT and self.readable:
             self.readable()
-        if events & selectors.EVENT_WRITE and self.writable:
+        if events & ~select.EPOLLIN and self.writable:
             self.writable()
 
 
@@ -55,26 +57,26 @@ class Loop:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self.now = clock, clock()
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._soon: collections.deque[Callback] = collections.deque()
         self._running = False
-        self._bell: socket.socket | None = None
+        self._bell: tuple[socket.socket, socket.socket] | None = None
 
     def watch(self, file: File, readable: Callback | None, writable: Callback | None = None) -> None:
         """Call these whenever the file can be read or written, until it is watched for others, or forgotten."""
-        events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
+        events = (select.EPOLLIN if readable else 0) | (select.EPOLLOUT if writable else 0)
         if not events:
             return self.forget(file)
         number = file.fileno()
         watched = self._watched.get(number)
         if watched is None:
             watched = self._watched[number] = Watched()
-            self._selector.register(number, events, watched)
+            self._poll.register(number, events)
         elif watched.events != events:
-            self._selector.modify(number, events, watched)
+            self._poll.modify(number, events)
         watched.events, watched.readable, watched.writable = events, readable, writable
         return None
 
@@ -83,7 +85,7 @@ class Loop:
         watched = self._watched.pop(file.fileno(), None)
         if watched is not None:
             watched.readable = watched.writable = None
-            self._selector.unregister(file.fileno())
+            self._poll.unregister(file.fileno())
 
     def later(self, seconds: float, callback: Callback) -> Timer:
         timer = Timer(callback)
@@ -96,13 +98,28 @@ class Loop:
 
     def on_signal(self, number: int, callback: Callback) -> None:
         """Only in the main thread."""
-        if self._bell is None:
-            ears, self._bell = socket.socketpair()
-            ears.setblocking(False)
-            self._bell.setblocking(False)
-            signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-            self.watch(ears, lambda: ears.recv(4096))
+        signal.set_wakeup_fd(self._hung().fileno(), warn_on_full_buffer=False)
         signal.signal(number, lambda _number, _frame: self.soon(callback))
+
+    def from_threads(self) -> Callable[[Callback], None]:
+        """What any thread may give a callback, for the loop's thread to call soon."""
+        bell = self._hung()
+
+        def call(callback: Callback) -> None:
+            self.soon(callback)
+            with contextlib.suppress(BlockingIOError):  # it rings already
+                bell.send(b"\0")
+
+        return call
+
+    def _hung(self) -> socket.socket:
+        """The bell, which wakes the loop up."""
+        if self._bell is None:
+            self._bell = bell, ears = socket.socketpair()
+            ears.setblocking(False)
+            bell.setblocking(False)
+            self.watch(ears, lambda: ears.recv(4096))
+        return self._bell[0]
 
     def run(self) -> None:
         """Until ``stop``."""
@@ -114,12 +131,20 @@ class Loop:
         """After this turn."""
         self._running = False
 
-    def turn(self) -> None:
-        """Wait once, and call what has come."""
-        ready: list[tuple[Any, int]] = self._selector.select(self._patience())
+    def close(self) -> None:
+        """It is not run any more."""
+        self._poll.close()
+        for each in self._bell or ():
+            each.close()
+
+    def turn(self, waits: bool = True) -> None:
+        """Wait once, if at all, and call what has come."""
+        ready = self._poll.poll(self._patience() if waits else 0)
         self.now = self._clock()
-        for key, events in ready:
-            key.data.call(events)
+        # what was forgotten in this turn is not called, and not what took its number either
+        for watched, events in [(self._watched.get(number), events) for number, events in ready]:
+            if watched:
+                watched.call(events)
         for _ in range(len(self._soon)):
             self._soon.popleft()()
         while self._timers and self._timers[0][0] <= self.now:

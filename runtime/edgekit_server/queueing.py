@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgekit_runtime.errors import Overloaded
 
@@ -28,8 +27,7 @@ FORGIVEN = 0.999
 """A size that was passed over looks faster by this each time, so that it is tried again: machines warm up and cool."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """Somebody who waits. ``ticket``: whatever says who, and for what; never looked at.
 
     ``rows``: along the batch axis; calls of the same ``kind`` may run together, those of None run alone.
@@ -44,13 +42,12 @@ class Call:
     arrived_s: float = 0.0
 
 
-@dataclass(frozen=True, order=True)
-class _Place:
-    """In line: by priority, then by arrival."""
+class _Place(NamedTuple):
+    """In line: by priority, then by arrival; no two have the same number."""
 
     level: int
     number: int
-    call: Call = field(compare=False)
+    call: Call
 
 
 class Queue:
@@ -79,8 +76,8 @@ class Queue:
 
     def take(self, now_s: float, pace: Pace) -> list[Call]:
         """The call that is next, and those that run together with it; empty where none waits."""
-        if not self._places:
-            return []
+        if len(self._places) < 2 or not pace.shares:
+            return [self._places.pop(0).call] if self._places else []
         first = self._places[0].call
         alike = [p for p in self._places if p is self._places[0] or _together(p.call, first)]
         limit = pace.rows(sum(place.call.rows for place in alike), first.deadline_s - now_s)
@@ -103,11 +100,12 @@ class Pace:
     """How long runs of 1, 2, 4 … rows take on this machine, from the runs so far; and so how many rows to run at once.
 
     ``budget_s``: what one run may take, as far as is known; 1 row always may. Nothing is waited for: a run takes of
-    what waits as much as pays off. ``most``: 1 for a model whose rows may not share a run.
+    what waits as much as pays off. ``most``: 1 for a model whose rows may not share a run; ``shares``: whether they do.
     """
 
     def __init__(self, budget_s: float = math.inf, most: int = MOST_ROWS) -> None:
         self._budget_s, self._most, self._last = budget_s, most, 1
+        self.shares = most > 1
         self._seconds: dict[int, float] = {}
         self._laid_out: set[int] = set()
 
@@ -133,6 +131,8 @@ class Pace:
 
     def ran(self, rows: int, seconds: float) -> None:
         """A run of so many rows took so long. The first of a size is not counted: the engine lays out memory in it."""
+        if not self.shares:
+            return
         size = 1 << (rows.bit_length() - 1)
         if size not in self._laid_out:
             self._laid_out.add(size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Callable
 
-from edgekit_server.bodies import CODINGS, Chunked, Hold, Inflating, Sized
+from edgekit_server.bodies import CODINGS, Chunked, Hold, Inflating, Placed, Sized
 from edgekit_server.http import HEAD_MOST, Head, Refused, Request, check_characters, parse_head, too_large
 
 Limit = Callable[[Head], int]
@@ -20,22 +20,38 @@ _parsed = functools.lru_cache(maxsize=64)(parse_head)
 
 
 class Reading:
-    """``gathered`` with its last byte; then ``request`` is there, or after some steps more.
+    """``gathered`` with its last byte; then its ``body`` is there, or after some steps more.
 
-    ``rest`` is what came after it. Everything in here raises Refused.
+    ``raw``: the head as it was sent, once it is let in. ``rest`` is what is not let in, or comes after the request.
+    Everything in here raises Refused.
     """
 
     def __init__(self, limit: Limit, hold: Hold, peer: str) -> None:
         self._limit, self._hold, self._peer, self._most = limit, hold, peer, 0
-        self._body: Sized | Chunked | None = None
+        self._body: Sized | Placed | Chunked | None = None
         self._inflating: Inflating | None = None
         self.head: Head | None = None
-        self.request: Request | None = None
-        self.rest, self.gathered = b"", False
+        self.body: bytes | bytearray | memoryview | None = None
+        self.raw, self.rest, self.gathered = b"", b"", False
 
     @property
     def begun(self) -> bool:
         return bool(self.rest) or self.head is not None
+
+    @property
+    def request(self) -> Request | None:
+        """As far as it is there."""
+        if self.head is None or self.body is None:
+            return None
+        head = self.head
+        return Request(head.method, head.path, head.query, head.headers, self.body, self._peer)
+
+    @property
+    def unanswered(self) -> bytes:
+        """All that came, as it was sent; of a request whose body is not in chunks."""
+        return b"".join(
+            (self.raw, bytes(self._body.so_far) if isinstance(self._body, (Sized, Placed)) else b"", self.rest)
+        )
 
     @property
     def expects(self) -> bool:
@@ -59,23 +75,27 @@ class Reading:
         """Bytes of the head, and what may come with them."""
         data = self.rest + piece
         data = data[2:] if data.startswith(b"\r\n") else data  # RFC 9112 section 2.2
-        end = data.find(_END)
+        end, self.rest = data.find(_END), data
         if (len(data) if end < 0 else end) > HEAD_MOST:
             raise Refused(431, f"a head of more than {HEAD_MOST} bytes")
         if end >= 0:
-            self._begin(_parsed(data[: end + 4]), data[end + 4 :])
+            self._begin(data[: end + 4], data[end + 4 :])
         else:
             check_characters(data)
-            self.rest = data
 
     def step(self) -> None:
         """Take the compressed body one step further."""
         if self.head and self._inflating and self._inflating.step():
-            self._complete(self.head, self._inflating.data)
+            self._complete(self._inflating.data)
 
-    def _begin(self, head: Head, rest: bytes) -> None:
-        self.head, self.rest = head, b""
+    def go_on(self, raw: bytes, head: Head, body: Placed) -> None:
+        """With the body of a request that was let in already."""
+        self.raw, self.head, self._body = raw, head, body
+
+    def _begin(self, raw: bytes, rest: bytes) -> None:
+        self.head = head = _parsed(raw)
         self._most = self._limit(head)
+        self.raw, self.rest = raw, b""
         if head.coding and head.coding not in CODINGS:
             raise Refused(415, "the body has an unknown content-encoding", {"Accept-Encoding": "gzip, deflate"})
         if head.headers.get("expect", "100-continue").lower() != "100-continue":
@@ -83,12 +103,13 @@ class Reading:
         if head.length > self._most:
             raise too_large(self._most)
         if head.chunked or head.length:
-            self._body = Chunked(self._most, self._hold) if head.chunked else Sized(head.length, self._hold)
-            self._body.put(rest)
+            body = Chunked(self._most, self._hold) if head.chunked else Sized(head.length, self._hold)
+            self._body = body
+            body.put(rest)
             self._gather()
         else:
             self.rest = rest
-            self._complete(head, b"")
+            self._complete(b"")
 
     def _gather(self) -> None:
         body, head = self._body, self.head
@@ -98,8 +119,7 @@ class Reading:
         if head.coding:
             self._inflating = Inflating(head.coding, body.data, self._most, self._hold)
         else:
-            self._complete(head, body.data)
+            self._complete(body.data)
 
-    def _complete(self, head: Head, body: bytes | bytearray) -> None:
-        self.gathered, self._inflating = True, None
-        self.request = Request(head.method, head.path, head.query, head.headers, body, self._peer)
+    def _complete(self, body: bytes | bytearray | memoryview) -> None:
+        self.gathered, self._inflating, self.body = True, None, body

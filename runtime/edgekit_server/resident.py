@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from edgekit_runtime import releases
 from edgekit_runtime.errors import EdgekitError
 from edgekit_server import memory
-from edgekit_server.arena import SLOTS
-from edgekit_server.counts import Counts
+from edgekit_server.asked import AGAIN
 from edgekit_server.documents import version_of
 from edgekit_server.http import Refused
-from edgekit_server.workers import AGAIN, Inquiry, Worker
+from edgekit_server.page import SLOTS
+from edgekit_server.workers import Inquiry, Worker
 
 if TYPE_CHECKING:
     from edgekit_runtime.releases import Release
+    from edgekit_server.counts import Counts
     from edgekit_server.residents import Residents
 
 STEADY_S = 30.0
@@ -33,13 +34,13 @@ def pause_s(failures: int) -> float:
 class Resident:
     """``wanted``: whether it is to be loaded now; ``barred``: not even when asked for. ``why``: what is wrong with it.
 
-    ``release``: the one that serves, or would; ``counts`` are of its answers. ``used_s``: when it was asked last.
+    ``release``: the one that serves, or would.
     """
 
     def __init__(self, app: str, owner: Residents) -> None:
         self.app, self.wanted, self.barred, self.why = app, True, False, ""
         self.release: Release | None = None
-        self.counts, self.failures, self.used_s = Counts(), 0, -math.inf
+        self.failures, self._asked_s = 0, -math.inf
         self._owner = owner
         self._serving: Worker | None = None
         self._coming: Worker | None = None
@@ -61,6 +62,16 @@ class Resident:
         return self._serving
 
     @property
+    def counts(self) -> Counts:
+        """Of its answers."""
+        return self._owner.ledger.counts(self.app, self.version)
+
+    @property
+    def used_s(self) -> float:
+        """When it was asked last."""
+        return max(self._asked_s, self._serving.used_s if self._serving else -math.inf)
+
+    @property
     def waits(self) -> bool:
         """Whether somebody waits for it to be loaded."""
         return bool(self._waiting)
@@ -76,7 +87,7 @@ class Resident:
 
     def ask(self, inquiry: Inquiry) -> None:
         """It is answered, in time."""
-        self.used_s = self._owner.loop.now
+        self._asked_s = self._owner.loop.now
         try:
             if self._serving:
                 self._pass_on(inquiry, self._serving)
@@ -148,7 +159,6 @@ class Resident:
         if self.release is None or self.release.digest != digest:
             with suppress(EdgekitError):
                 self.release = releases.find(self._owner.terms.home, self.app, digest)
-                self.counts = Counts()
 
     def _changed(self, worker: Worker) -> None:
         if worker.ended:
@@ -160,7 +170,7 @@ class Resident:
     def _take_over(self, worker: Worker) -> None:
         before, self._serving, self._coming, self.why = self._serving, worker, None, ""
         self._show(worker.digest)
-        worker.counts = self.counts
+        worker.tally = self._owner.ledger.of(self.app, self.version)
         if before:
             self._leave(before)
         while self._waiting:

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 from edgekit_runtime import notify, releases
 from edgekit_server import memory
 from edgekit_server.http import Refused
+from edgekit_server.launch import Terms
+from edgekit_server.ledger import Ledger
 from edgekit_server.resident import Resident
-from edgekit_server.workers import Inquiry, Terms
+from edgekit_server.workers import Inquiry
 
 if TYPE_CHECKING:
     from edgekit_server.loop import Loop
+    from edgekit_server.workers import Worker
 
 LOOK_S = 0.5
+LOADED_S = 0.05
+"""How often one looks whether an app is loaded, while somebody waits for that."""
 TURN_S = 5.0
 """How long an app that is in use keeps its place when another one waits for it."""
 
@@ -29,6 +34,7 @@ class Residents:
         self.loop, self.terms = loop, terms
         self._only = tuple(apps)
         self._apps: dict[str, Resident] = {}
+        self.ledger = Ledger(self._workers)
         self._stopped: Callable[[], None] | None = None
         self._tick()
 
@@ -50,6 +56,20 @@ class Residents:
             raise Refused(503, "the server is about to end", {"Retry-After": "5"})
         self.find(app).ask(inquiry)
 
+    def load(self, app: str, done: Callable[[Resident], None]) -> None:
+        """Have it loaded; ``done`` is called once it serves, or cannot. Raises: Refused."""
+        resident = self.find(app)
+        resident.barred = False
+        self._load(resident, done)
+
+    def _load(self, resident: Resident, done: Callable[[Resident], None]) -> None:
+        if not (resident.barred or self._stopped):
+            resident.load()
+            if resident.state in ("LOADING", "UNLOADING"):
+                self.loop.later(LOADED_S, lambda: self._load(resident, done))
+                return
+        done(resident)
+
     def unload(self, app: str) -> None:
         """Until it is loaded again. Raises: Refused."""
         resident = self.find(app)
@@ -59,6 +79,11 @@ class Residents:
     def states(self) -> list[tuple[str, str, str, str]]:
         """App, version, state and what is wrong with it, as ``documents.index`` takes them."""
         return [(each.app, each.version, each.state, each.why) for each in self]
+
+    def recall(self) -> None:
+        """Have all connections back that were lent to workers, for good."""
+        for worker in self._workers():
+            worker.recall()
 
     def stop(self, stopped: Callable[[], None]) -> None:
         """Answer what was asked, and end all workers; ``stopped`` is called when none is left."""
@@ -77,7 +102,7 @@ class Residents:
 
     def fits(self, need: int) -> bool:
         """Whether there is room for so many bytes beside all workers, and what those that are coming will take."""
-        workers = [worker for each in self for worker in each.workers]
+        workers = self._workers()
         taken = [worker.memory() for worker in workers]
         coming = sum(max(0, each.need - have) for each, have in zip(workers, taken) if not each.digest)
         return memory.fits(need + coming, sum(taken), self.terms.memory_bytes)
@@ -94,11 +119,14 @@ class Residents:
         if resident.waits and not leaving:
             before = self.loop.now - TURN_S
             gone = [
-                each for each in others if each.serving and (not each.serving.asked or each.serving.began_s < before)
+                each for each in others if each.serving and (not each.serving.busy or each.serving.began_s < before)
             ]
             if gone:
                 min(gone, key=lambda each: each.used_s).unload("another app needs its memory")
         return not others and not leaving
+
+    def _workers(self) -> list[Worker]:
+        return [worker for each in self for worker in each.workers]
 
     def _tick(self) -> None:
         if not self._stopped:

@@ -7,23 +7,28 @@ import os
 import signal
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit_runtime import notify
 from edgekit_runtime.errors import DeviceError, InvalidInput
-from edgekit_server.connections import Connections
+from edgekit_server.connections import Connections, Limits
 from edgekit_server.front import Front
+from edgekit_server.launch import Terms
 from edgekit_server.loop import Loop
 from edgekit_server.residents import Residents
-from edgekit_server.workers import Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from edgekit_server.grpc_server import Server
+    from edgekit_server.loop import Callback
 
 PORT = 8000
 BACKLOG = 512
 LOOPBACK = "127.0.0.1"
+NICEST = 19
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,38 @@ class Place:
     def is_private(self) -> bool:
         return bool(self.path) or self.host in ("localhost", "::1") or self.host.startswith("127.")
 
+    @property
+    def address(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
     def __str__(self) -> str:
-        return (
-            f"unix:{self.path}"
-            if self.path
-            else f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-        )
+        return f"unix:{self.path}" if self.path else f"http://{self.address}"
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where a server listens, and what requests must bear, "" for nothing."""
+
+    http: Place
+    grpc: Place | None = None
+    token: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.http}{f' and grpc://{self.grpc.address}' if self.grpc else ''}"
+
+
+def niceness(words: Sequence[str]) -> dict[str, int]:
+    """Of ``APP`` or ``APP:NICE``: by app, how far it is to come after others that need the processor, too.
+
+    Raises: InvalidInput.
+    """
+    found = {}
+    for word in words:
+        app, colon, nice = word.partition(":")
+        if not app or (colon and not (nice.isdecimal() and int(nice) <= NICEST)):
+            raise InvalidInput(f"{word!r} is no app to serve", f"give APP, or APP:NICE with 0 to {NICEST}")
+        found[app] = int(nice or 0)
+    return found
 
 
 def place(listen: str, path: str) -> Place:
@@ -56,12 +87,13 @@ def place(listen: str, path: str) -> Place:
     return Place(host.strip("[]") or LOOPBACK, int(port))
 
 
-def token(file: str, where: Place) -> str:
+def token(file: str, *places: Place) -> str:
     """What is in a file, "" for none. Raises: InvalidInput where one is needed or it is no secret."""
     if not file:
-        if where.is_private:
-            return ""
-        raise InvalidInput(f"{where} can be reached by others", "give them a token: --token-file FILE")
+        public = [where for where in places if not where.is_private]
+        if public:
+            raise InvalidInput(f"{public[0].address} can be reached by others", "give them a token: --token-file FILE")
+        return ""
     path = Path(file)
     try:
         found, mode = path.read_text().strip(), path.stat().st_mode
@@ -74,20 +106,33 @@ def token(file: str, where: Place) -> str:
     return found
 
 
-def serve(terms: Terms, where: Place, secret: str, apps: list[str]) -> None:
+def serve(terms: Terms, doors: Doors, apps: list[str]) -> None:
     """Until SIGTERM or SIGINT; then whoever has asked is answered. Raises: DeviceError when nobody can listen there."""
     loop = Loop()
-    with _listener(where) as listener:
-        residents = Residents(loop, terms, apps)
-        connections = Connections(loop, listener, Front(residents, secret).handle)
+    with _listener(doors.http) as listener:
+        residents = Residents(loop, replace(terms, token=doors.token), apps)
+        front = Front(residents, doors.token)
+        connections = Connections(loop, listener, front.handle, Limits(body=front.body_most))
 
         def end() -> None:
+            residents.recall()
             connections.end(lambda: residents.stop(loop.stop))
 
+        close = _grpc(doors.grpc, doors.token, connections, end).end if doors.grpc else end
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.on_signal(number, end)
-        print(f"serving at {where}", flush=True)
+            loop.on_signal(number, close)
+        notify.SUPERVISOR.ready(f"serving at {doors}")
+        print(f"serving at {doors}", flush=True)
         loop.run()
+
+
+def _grpc(where: Place, secret: str, connections: Connections, ended: Callback) -> Server:
+    try:
+        from edgekit_server import grpc_server
+    except ImportError as error:
+        hint = "bring it: edgekit device setup NAME --grpc"
+        raise DeviceError(f"gRPC is not installed here ({error})", hint) from error
+    return grpc_server.Server(where.address, secret, connections, ended)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import signal
 import socket
@@ -25,13 +24,11 @@ from edgekit_server.caching import Cache
 from edgekit_server.documents import takes_batches, version_of
 from edgekit_server.inference import Inference
 from edgekit_server.queueing import MOST_ROWS, Pace
+from edgekit_server.service import GRACE_S, Service
 
 if TYPE_CHECKING:
     from edgekit_runtime.manifest import Manifest
     from edgekit_runtime.session import Session
-
-GRACE_S = 10
-"""How much longer than the front waits: then there is no front any more, and what hangs ends itself."""
 
 
 def main() -> int:
@@ -60,7 +57,8 @@ def main() -> int:
         engine = {"engine": loaded.engine.name, "provider": loaded.engine.provider}
         _say(front, {"digest": release.digest, "size": size, **engine}, file)
         shared = arena.Arena(file, size)
-        _serve(front, Inference(loaded, shared, (app, version_of(manifest)), pace, cache), float(timeout_s))
+        inference = Inference(loaded, shared.page, (app, version_of(manifest)), pace, cache)
+        Service(front, shared, inference, float(timeout_s)).run()
     return 0
 
 
@@ -68,7 +66,7 @@ def _give_way(nice: int) -> None:
     """To others; and when the system has no memory left, it is to end this process before the front (proc(5))."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
-        os.nice(nice)
+    os.nice(nice)
 
 
 def _warmed_up(loaded: Session, manifest: Manifest, timeout_s: float) -> Pace:
@@ -91,34 +89,6 @@ def _say(front: socket.socket, told: dict[str, Any], file: int | None = None) ->
     beside = [] if file is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [file]))]
     with contextlib.suppress(OSError):
         front.sendmsg([json.dumps(told).encode()], beside)
-
-
-def _serve(front: socket.socket, inference: Inference, timeout_s: float) -> None:
-    """Until the front asks no more, or is gone."""
-    limit, asks = math.ceil(timeout_s) + GRACE_S, True
-    ready: list[wire.Answer] = []
-    with contextlib.suppress(OSError):
-        while asks or len(inference):
-            signal.alarm(0)
-            asks = asks and _listen(front, inference, ready)
-            signal.alarm(limit)
-            ready += inference.run()
-            if ready:
-                front.send(b"".join(answer.pack() for answer in ready))
-                ready.clear()
-    signal.alarm(0)
-
-
-def _listen(front: socket.socket, inference: Inference, ready: list[wire.Answer]) -> bool:
-    """Hear the questions that have come; wait for one when there is nothing else to do. False when there is an end."""
-    while True:
-        try:
-            packet = front.recv(wire.PACKET, socket.MSG_DONTWAIT if ready or len(inference) else 0)
-        except BlockingIOError:
-            return True
-        if not packet:
-            return False
-        ready += inference.hear(wire.question(packet))
 
 
 if __name__ == "__main__":

@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
-import sys
 import time
 from array import array
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Mapping
+from typing import TYPE_CHECKING, Callable
 
 from edgekit_runtime import processes
-from edgekit_runtime.home import default_home
-from edgekit_server import wire
-from edgekit_server.arena import ROWS, Arena, Slots
-from edgekit_server.asked import BINARY, JSON
-from edgekit_server.counts import STAGES, Counts
-from edgekit_server.http import Refused, Response
+from edgekit_server import launch, wire
+from edgekit_server.arena import Arena, Slots
+from edgekit_server.asked import AGAIN, headers_of
+from edgekit_server.http import Bytes, Refused, Response
+from edgekit_server.loans import Loans
+from edgekit_server.page import RUNNING
+from edgekit_server.tally import Tally
 
 if TYPE_CHECKING:
+    from edgekit_server.connection import Connection
+    from edgekit_server.launch import Terms
     from edgekit_server.loop import Loop
-
-AGAIN = {"Retry-After": "1"}
-OIP, TF_SERVING = range(2)
-"""The places of the dialects in ``inference.DIALECTS``."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """``timeout_s``: after that long without a word, a worker that has been asked is taken to hang.
-
-    ``cache_bytes``: of answers that each worker keeps, 0 for none. ``memory_bytes``: what all workers may take, 0 for
-    what the machine has. ``nice``: of apps that are to come after others when there is not enough processor (nice(2)).
-    """
-
-    home: Path = field(default_factory=default_home)
-    timeout_s: float = 30.0
-    cache_bytes: int = 0
-    memory_bytes: int = 0
-    nice: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +33,7 @@ class Inquiry:
     ``version``: the only one that may answer; "" for any.
     """
 
-    body: bytes | bytearray
+    body: Bytes
     dialect: int
     header_length: int | None
     reply: Callable[[Response], None]
@@ -64,18 +45,21 @@ class Worker:
     """A process for an app. ``changed`` is called when it has become ready, and when it has ended.
 
     ``digest``: the release that it serves, once it is ready; ``asked``: what it has to answer, by slot. ``error``: why
-    it has ended, unless it was told to. ``need``: the bytes that it is expected to take.
+    it has ended, unless it was told to. ``need``: the bytes that it is expected to take. ``tally``: where its counts go
+    when it ends, which until then are its own ``share``.
     """
 
     def __init__(self, loop: Loop, app: str, terms: Terms, changed: Callable[[Worker], None]) -> None:
         self.digest, self.error, self.engine = "", "", ""
-        self.ended, self.counts, self.began_s, self.need = False, Counts(), loop.now, 0
+        self.ended, self.tally, self.began_s, self.need = False, Tally(), loop.now, 0
         self._loop, self._terms, self._changed = loop, terms, changed
         self.asked: dict[int, Inquiry] = {}
-        self._heard_s, self._finishing, self._killed = loop.now, False, False
+        self._arena: Arena | None = None
+        self._loans: Loans | None = None
+        self._heard_s, self._finishing, self._killed, self._lends = loop.now, False, False, True
         self._front, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = _started(theirs, app, terms)
+            self._process = launch.start(theirs, app, terms)
         self._front.setblocking(False)
         loop.watch(self._front, self._first)
 
@@ -86,12 +70,37 @@ class Worker:
     @property
     def most(self) -> int:
         """Bytes that a body may have."""
-        return self._arena.size - wire.ALIGNED
+        return self._arena.size - wire.ALIGNED if self._arena else 0
+
+    @property
+    def share(self) -> Tally:
+        return self._arena.page.tally if self._arena and not self.ended else Tally()
+
+    @property
+    def lent(self) -> int:
+        """Connections that are lent to it."""
+        return self._loans.number if self._loans else 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.asked or (self._loans and self._loans.busy))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that it has to answer."""
+        return len(self.asked) + (self._arena.page.waiting if self._arena else 0)
+
+    @property
+    def used_s(self) -> float:
+        """When it answered on a connection that it was lent."""
+        return self._arena.page.answered_s if self._arena else 0.0
 
     def ask(self, inquiry: Inquiry) -> None:
         """Raises: Refused where there is no room."""
+        assert self._arena
         length = -1 if inquiry.header_length is None else inquiry.header_length
-        question = wire.Question(0, inquiry.dialect, length, len(inquiry.body), inquiry.arrived_s)
+        arrived_ns = int(inquiry.arrived_s * 1e9)
+        question = wire.Question(0, inquiry.dialect, length, len(inquiry.body), arrived_ns)
         if question.size > self.most:
             raise Refused(413, f"{question.size} bytes; a request to this model has {self.most} at most")
         slot = self._slots.take(question.size)
@@ -101,20 +110,25 @@ class Worker:
         if not self.asked:
             self._heard_s = self._loop.now
         self.asked[slot] = inquiry
-        with contextlib.suppress(OSError):  # it has ended; who hears that answers for it
-            self._front.send(question._replace(slot=slot).pack())
+        self._say(question._replace(slot=slot).pack())
+
+    def recall(self) -> None:
+        """All connections that it was lent come back, and it is lent none any more."""
+        self._lends = False
+        self._say(bytes((wire.RECALL,)))
 
     def finish(self) -> None:
         """It answers what it was asked, and ends."""
         if not self._finishing:
-            self._finishing, self._heard_s = True, self._loop.now
+            self._finishing, self._lends, self._heard_s = True, False, self._loop.now
             with contextlib.suppress(OSError):
                 self._front.shutdown(socket.SHUT_WR)
 
     def look(self) -> None:
         """To be called now and then: end what hangs, and give back memory that is not used."""
-        waits = self.asked or self._finishing or not self.digest
-        if waits and self._loop.now - self._heard_s > self._limit_s:
+        waits = self.asked or self.lent or self._finishing or not self.digest
+        turned_s = self._arena.page.turned_s if self._arena else 0.0
+        if waits and self._loop.now - max(self._heard_s, turned_s) > self._limit_s:
             self.kill()
         elif self.digest:
             self._slots.trim()
@@ -125,15 +139,15 @@ class Worker:
 
     def memory(self) -> int:
         """Bytes of it that no other process shares."""
-        try:
-            resident, shared = Path(f"/proc/{self.pid}/statm").read_text().split()[1:3]
-        except (OSError, ValueError):
-            return 0
-        return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+        return launch.memory(self.pid)
 
     @property
     def _limit_s(self) -> float:
         return self._terms.timeout_s if self.digest else wire.START_S
+
+    def _say(self, packet: bytes) -> None:
+        with contextlib.suppress(OSError):  # it has ended; who hears that answers for it
+            self._front.send(packet)
 
     def _first(self) -> None:
         try:
@@ -147,55 +161,77 @@ class Worker:
         if "digest" in told:
             self._arena = Arena(array("i", beside[0][2])[0], told["size"])
             self._slots, self._heard_s = Slots(self._arena), self._loop.now
+            self._loans = Loans(self._front, self._arena.page)
             self.digest, self.engine = told["digest"], f"{told['engine']}, {told['provider']}"
             self._loop.watch(self._front, self._hear)
+            self._say(bytes((wire.TOKEN,)) + self._terms.token.encode())
             self._changed(self)
         elif not packet:
             self._over()
 
     def _hear(self) -> None:
-        try:
-            packet = self._front.recv(wire.PACKET)
-        except BlockingIOError:
+        assert self._loans
+        packet = self._received()
+        if packet is None:
             return
-        except OSError:
-            packet = b""
         if not packet:
             return self._over()
         self._heard_s = self._loop.now
-        answers = wire.answers(packet)
-        _count_run(self.counts, answers)
-        for answer in answers:
+        if packet[0] != wire.ANSWERS:
+            return self._loans.heard(packet)
+        for answer in wire.answers(packet):
             self._answer(answer)
         return None
 
+    def _received(self) -> bytes | None:
+        """None where nothing has come, b"" when it is over."""
+        try:
+            return self._front.recv(wire.PACKET)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:  # it has ended without reading all; what it said before is still to be heard
+            return self._received()
+        except OSError:
+            return b""
+
     def _answer(self, answer: wire.Answer) -> None:
+        assert self._arena
         inquiry = self.asked.pop(answer.slot)
-        _count(self.counts, answer, inquiry)
-        headers = {"Content-Type": JSON}
-        if answer.header_length >= 0:
-            headers = {"Content-Type": BINARY, "Inference-Header-Content-Length": str(answer.header_length)}
-        inquiry.reply(Response(answer.status, headers, (self._arena.view(answer.slot)[: answer.size],)))
+        length = answer.header_length if answer.header_length >= 0 else None
+        taker = self._take if answer.status == 200 and self._lends else None
+        body = self._arena.view(answer.slot)[: answer.size]
+        inquiry.reply(Response(answer.status, headers_of(answer.status, length), (body,), taker))
         self._slots.free(answer.slot)
+
+    def _take(self, connection: Connection) -> None:
+        if self._loans and self._lends and not self.ended:
+            self._loans.lend(connection)
 
     def _over(self) -> None:
         self._loop.forget(self._front)
         self._front.close()
         self.ended, status = True, self._reap()
-        if not (self.error or (self._finishing and not self.asked)):
+        if not (self.error or (self._finishing and not (self.asked or self.lent))):
             hung = f"it did not answer for {self._limit_s:g} s"
             self.error = hung if self._killed else f"it ended with {processes.ending(status)}"
+        if self._arena:
+            self.tally.add(self._arena.page.tally)
         lost, self.asked = self.asked, {}
         self._changed(self)  # who is answered now may ask again at once
+        waited = Refused(503, f"the worker of this model ended before it was its turn: {self.error}", AGAIN)
+        ran = Refused(504 if self._killed else 500, f"the worker of this model ended at this request: {self.error}")
         for slot, inquiry in lost.items():
-            _count(self.counts, wire.Answer(slot, 500), inquiry)
-            inquiry.reply(self._lost(slot).response())
+            self.tally.failed(int((time.monotonic() - inquiry.arrived_s) * 1e9))
+            running = self._arena and self._arena.page.marks[slot] == RUNNING
+            inquiry.reply((ran if running else waited).response())
+        self._lost_loans(waited, ran)
 
-    def _lost(self, slot: int) -> Refused:
-        """What to say to somebody whose question is not answered any more."""
-        if not self._arena.running(slot):
-            return Refused(503, f"the worker of this model ended before it was its turn: {self.error}", AGAIN)
-        return Refused(504 if self._killed else 500, f"the worker of this model ended at this request: {self.error}")
+    def _lost_loans(self, waited: Refused, ran: Refused) -> None:
+        if self._loans and self._arena:
+            spent = max(0, int((time.monotonic() - self._arena.page.turned_s) * 1e9))
+            for status in self._loans.lost(waited, ran):
+                self.tally.failed(spent)
+                self.tally.took(status, spent)
 
     def _reap(self) -> int:
         """Its exit status. It has closed its socket, and so is all but gone."""
@@ -204,34 +240,3 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return -9
-
-
-def _started(theirs: socket.socket, app: str, terms: Terms) -> subprocess.Popen[bytes]:
-    isolated = ["-I"] if sys.flags.isolated else []
-    words = (theirs.fileno(), app, terms.timeout_s, terms.cache_bytes, terms.nice.get(app, 0))
-    variables = {"EDGEKIT_HOME": str(terms.home), "OPENBLAS_NUM_THREADS": "1"}
-    kept = {name: text for name, text in os.environ.items() if name != "NOTIFY_SOCKET"}
-    return subprocess.Popen(
-        [sys.executable, *isolated, "-m", "edgekit_server.worker", *map(str, words)],
-        env={**kept, **variables},
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-    )
-
-
-def _count(counts: Counts, answer: wire.Answer, inquiry: Inquiry) -> None:
-    whole = int((time.monotonic() - inquiry.arrived_s) * 1e9)
-    if answer.status != 200:
-        return counts.add({"fail": whole})
-    if not answer.batch:
-        return counts.answered({"success": whole, "cache_hit": answer.output_ns}, answer.rows, int(time.time() * 1e3))
-    return counts.answered({"success": whole, **dict(zip(STAGES, answer[-4:]))}, answer.rows, int(time.time() * 1e3))
-
-
-def _count_run(counts: Counts, answers: list[wire.Answer]) -> None:
-    """The answers of one run are one packet. Runs of many rows are counted as ones of a power of two."""
-    first = next((answer for answer in answers if answer.batch), None)
-    if first:
-        rows = first.batch if first.batch <= ROWS else 1 << (first.batch.bit_length() - 1)
-        counts.ran(rows, dict(zip(STAGES[1:], first[-3:])))

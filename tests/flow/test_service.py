@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,20 @@ with load("digits") as session:
 """
 PROGRAM, CAMERA = "/opt/my loop.py", "/opt/camera"
 SERVICE = f"python '{PROGRAM}' {CAMERA}"
+ASK = f"""
+import json, socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+import numpy
+body = json.dumps({{"inputs": numpy.load({CAMERA!r}).tolist()}}).encode()
+client.sendall(b"POST /v1/models/digits:predict HTTP/1.0\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+head = client.makefile("rb").read()
+assert head.split()[1] == b"200", head
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(b"GET /v2/models/digits HTTP/1.0\\r\\n\\r\\n")
+print(json.loads(client.makefile("rb").read().partition(b"\\r\\n\\r\\n")[2])["versions"][0])
+"""
 
 
 @dataclass(frozen=True)
@@ -46,11 +61,14 @@ class Mode:
     name: str
     home: str
     manager: str
+    socket: str
 
 
 MODES = (
-    Mode("system", "/var/lib/edgekit", "systemctl"),
-    Mode("user", f"/home/{USER}/.local/share/edgekit", f"systemctl --user --machine={USER}@"),
+    Mode("system", "/var/lib/edgekit", "systemctl", "/run/edgekit/s"),
+    Mode(
+        "user", f"/home/{USER}/.local/share/edgekit", f"systemctl --user --machine={USER}@", "/run/user/1000/edgekit/s"
+    ),
 )
 
 
@@ -63,10 +81,10 @@ class Desk:
     said: dict[str, Any]
     bundles: tuple[Bundle, Bundle]
 
-    def show(self) -> dict[str, str]:
-        """What its manager says of the unit."""
+    def show(self, unit: str = "edgekit-digits.service") -> dict[str, str]:
+        """What its manager says of a unit."""
         asked = "Type,SubState,StatusText,MainPID,NRestarts,WatchdogUSec"
-        done = self.machine.ssh(f"{self.mode.manager} show --property={asked} edgekit-digits.service")
+        done = self.machine.ssh(f"{self.mode.manager} show --property={asked} {unit}")
         assert not done.returncode, done.stderr
         return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
@@ -80,6 +98,11 @@ class Desk:
         [device] = document("status", self.mode.name)["devices"]
         app: dict[str, Any] = device["apps"][0]
         return app
+
+    def asked(self) -> int:
+        """The release by which the server has answered; 0 where it has not."""
+        done = self.machine.ssh(f"{self.mode.home}/env/bin/python -c {shlex.quote(ASK)} {self.mode.socket}")
+        return 0 if done.returncode else int(done.stdout)
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
@@ -170,7 +193,45 @@ def test_the_system_s_is_rated_well_and_shut_in(desk: Desk) -> None:
     assert not desk.machine.ssh(f"nsenter --target {pid} --mount touch {home}/apps/new").returncode
 
 
+def test_the_server_is_another_service_that_takes_up_releases_by_itself(desk: Desk) -> None:
+    words = ("--service", f"edgekit-runtime serve digits:5 --socket {desk.mode.socket}")
+    said = document("device", "setup", desk.mode.name, "--offline", *words)
+    assert said["service"]["unit"] == "edgekit.service"
+    until(lambda: desk.asked() == desk.bundles[1].manifest.sequence, START_S)
+    before = desk.show("edgekit.service")
+    assert (before["SubState"], before["StatusText"]) == ("running", f"serving at unix:{desk.mode.socket}")
+    assert before["WatchdogUSec"] == "30s"
+    edgekit("push", desk.bundles[0].root, "--to", desk.mode.name, "--allow-downgrade")
+    until(lambda: desk.asked() == desk.bundles[0].manifest.sequence, START_S)
+    assert desk.show("edgekit.service")["MainPID"] == before["MainPID"]
+
+    worker = desk.machine.ssh(f"pgrep -P {before['MainPID']}").stdout.strip()
+    assert desk.machine.ssh(f"cat /proc/{worker}/oom_score_adj").stdout.strip() == "500"
+    front_s, worker_s = map(int, desk.machine.ssh(f"ps -o ni= -p {before['MainPID']} -p {worker}").stdout.split())
+    assert worker_s - front_s == 5
+    desk.machine.ssh(f"kill -STOP {before['MainPID']}").check_returncode()
+    until(lambda: int(desk.show("edgekit.service")["NRestarts"]), 30 + START_S)
+    until(lambda: desk.asked() == desk.bundles[0].manifest.sequence, START_S)
+
+
+def test_the_server_starts_anew_in_a_new_environment(desk: Desk) -> None:
+    before = desk.show("edgekit.service")["MainPID"]
+    document("device", "setup", desk.mode.name, "--offline")  # nothing has to be installed
+    assert desk.show("edgekit.service")["MainPID"] == before
+    desk.machine.ssh(f"rm {desk.mode.home}/env/complete").check_returncode()
+    document("device", "setup", desk.mode.name, "--offline")
+    until(lambda: desk.show("edgekit.service")["MainPID"] not in ("0", before), START_S)
+    until(lambda: desk.asked() == desk.bundles[0].manifest.sequence, START_S)
+
+
+@pytest.mark.parametrize("desk", MODES[:1], ids=["system"], indirect=True)
+def test_the_system_s_server_is_rated_well(desk: Desk) -> None:
+    rated = desk.machine.ssh("systemd-analyze security --no-pager --threshold=20 edgekit.service")
+    assert not rated.returncode, rated.stdout
+
+
 def test_it_goes_with_edgekit(desk: Desk) -> None:
     edgekit("device", "remove", desk.mode.name)
-    assert desk.machine.ssh(f"{desk.mode.manager} cat edgekit-digits.service").returncode
+    for unit in ("edgekit-digits.service", "edgekit.service"):
+        assert desk.machine.ssh(f"{desk.mode.manager} cat {unit}").returncode
     assert not desk.machine.ssh("pgrep", "-f", PROGRAM.rpartition("/")[2]).stdout

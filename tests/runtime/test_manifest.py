@@ -122,3 +122,11 @@ def test_a_newer_manifest_says_what_to_do() -> None:
     with pytest.raises(BundleError, match="newer runtime") as caught:
         parse(canonical({**DOCUMENT, "schema_version": manifest.SCHEMA_VERSION + 1}))
     assert "device setup" in (caught.value.hint or "")
+
+
+def test_what_is_wrong_is_told_in_one_line() -> None:
+    """As the fuzzer found: a name that nobody knows is told, and may hold anything."""
+    spec = {**DOCUMENT["interface"]["inputs"][0], "a\n\x1b" + "b" * 9999: 1}
+    with pytest.raises(BundleError) as told:
+        parse(canonical({**DOCUMENT, "interface": {**DOCUMENT["interface"], "inputs": [spec]}}))
+    assert str(told.value).isprintable() and len(str(told.value)) < 400

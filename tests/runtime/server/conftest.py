@@ -10,7 +10,7 @@ import pytest
 from edgekit.signing import Signer
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.manifest import EngineNeed
-from edgekit_server.workers import Terms
+from edgekit_server.launch import Terms
 from tests.runtime.bundles import contents, write
 from tests.runtime.server.house import House, install_moody
 

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_server.http import Response
+from edgekit_server.launch import Terms
 from edgekit_server.loop import Loop
 from edgekit_server.residents import Residents
-from edgekit_server.workers import OIP, Inquiry, Terms, Worker
+from edgekit_server.wire import OIP
+from edgekit_server.workers import Inquiry, Worker
 from tests.runtime.bundles import APP
 
 CRASH, HANG, RAISE, SLOW = 666.0, 777.0, 888.0, 999.0

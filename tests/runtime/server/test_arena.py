@@ -9,7 +9,8 @@ import pytest
 
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.tensors import TensorSpec
-from edgekit_server.arena import LEAST, MOST, SLOTS, Arena, Slots, capacity, make
+from edgekit_server.arena import LEAST, MOST, Arena, Slots, capacity, make
+from edgekit_server.page import IDLE, RUNNING, SLOTS
 from tests.runtime.bundles import INTERFACE
 
 
@@ -39,9 +40,9 @@ def test_a_slot_has_room_for_a_request_and_for_an_answer(
 def test_two_see_the_same(arena: Arena) -> None:
     other = Arena(os.open(f"/proc/self/fd/{arena.file}", os.O_RDWR), LEAST)  # type: ignore[attr-defined]
     other.view(3)[:2] = b"hi"
-    other.mark(3, running=True)
+    other.page.marks[3] = RUNNING
     assert bytes(arena.view(3)[:3]) == b"hi\0"
-    assert (arena.running(3), arena.running(2)) == (True, False)
+    assert (arena.page.marks[3], arena.page.marks[2]) == (RUNNING, IDLE)
     assert (arena.slots, len(arena.view(63))) == (SLOTS, LEAST)
 
 
@@ -72,9 +73,9 @@ class TestSlots:
     def test_who_is_freed_does_not_run(self, arena: Arena) -> None:
         slots = Slots(arena)
         slots.take(1)
-        arena.mark(0, running=True)
+        arena.page.marks[0] = RUNNING
         slots.free(0)
-        assert not arena.running(0)
+        assert arena.page.marks[0] == IDLE
 
     def test_memory_that_nobody_uses_is_given_back(self, arena: Arena) -> None:
         slots = Slots(arena)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from edgekit_server.loop import Loop
@@ -69,6 +70,23 @@ def test_what_was_forgotten_is_not_called_in_the_same_turn() -> None:
     for pair in pairs:
         for each in pair:
             each.close()
+
+
+def test_threads_have_things_called_in_the_loop_s() -> None:
+    loop, seen = Loop(), []
+    call, here = loop.from_threads(), threading.get_ident()
+
+    def fill() -> None:  # the bell's socket holds a few hundred
+        for number in range(5000):
+            call(lambda number=number: seen.append((number, threading.get_ident())))
+        call(loop.stop)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    loop.run()
+    thread.join()
+    loop.close()
+    assert seen == [(number, here) for number in range(5000)]
 
 
 def test_a_signal_ends_the_wait() -> None:

@@ -61,6 +61,12 @@ class Server:
         return sizes, len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     @property
+    def sockets(self) -> int:
+        """Of the only worker."""
+        files = Path(f"/proc/{self.workers[0]}/fd").iterdir()
+        return sum("socket:" in str(file.readlink()) for file in files)
+
+    @property
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
@@ -153,6 +159,22 @@ def test_requests_that_have_a_name_are_found_in_the_log(server: Server) -> None:
     assert (line["http.response.status_code"], line["service.name"]) == (200, APP)
 
 
+def test_on_a_connection_that_is_lent_to_the_worker_too(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    before = server.sockets
+    for number in range(5):
+        headers = {"X-Request-Id": f"r {number}", "traceparent": TRACE}
+        connection.request("POST", INFER, question(samples()[0]), headers)
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("X-Request-Id")) == (200, f"r {number}")
+        answer.read()
+    assert server.sockets == before + 1
+    lines = [{key: text for key, text in line.items() if key[0] not in "@e"} for line in server.lines]
+    assert [line.pop("http.request.id") for line in lines] == [f"r {number}" for number in range(5)]
+    assert lines == lines[:1] * 5
+    connection.close()
+
+
 def test_a_push_is_followed_without_a_request_that_fails(server: Server, home: Path, parcels: Parcels) -> None:
     x, seen = samples()[0], set()
     go_live(parcels.two, home)
@@ -243,7 +265,9 @@ class TestPlace:
     def test_where_others_can_come_a_token_is_needed(self) -> None:
         with pytest.raises(InvalidInput, match="can be reached by others"):
             serve.token("", Place("0.0.0.0"))
-        assert serve.token("", Place("127.0.0.1")) == serve.token("", Place(path="/run/x")) == ""
+        with pytest.raises(InvalidInput, match=r"0\.0\.0\.0:8001 can be reached by others"):
+            serve.token("", Place(path="/run/x"), Place("0.0.0.0", 8001))
+        assert serve.token("", Place("127.0.0.1")) == serve.token("", Place(path="/run/x"), Place()) == ""
 
     def test_a_token_is_a_secret(self, tmp_path: Path) -> None:
         file = tmp_path / "token"

@@ -18,10 +18,11 @@ from edgekit_runtime import blackbox, processes, releases
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.report import Spool
-from edgekit_server import arena, worker, workers
+from edgekit_server import page, service, wire
 from edgekit_server.http import Response
 from edgekit_server.resident import MOST_BACKOFF_S, pause_s
-from edgekit_server.workers import TF_SERVING, Inquiry
+from edgekit_server.wire import TF_SERVING
+from edgekit_server.workers import Inquiry
 from tests.runtime.bundles import APP, Parcels, go_live, samples, try_out, weights
 from tests.runtime.server.house import CRASH, HANG, RAISE, SLOW, House, binary, row
 
@@ -79,7 +80,7 @@ class TestAnswers:
         go_live(moody(2), home)
         house = open_house()
         house.ready()
-        asked = [house.ask(row(SLOW)) for _ in range(arena.SLOTS + 3)]
+        asked = [house.ask(row(SLOW)) for _ in range(page.SLOTS + 3)]
         assert [got[0].status for got in asked[-3:]] == [503] * 3
         assert asked[-1][0].headers["Retry-After"] == "1"
         late = house.ask(row(1.0))
@@ -211,7 +212,7 @@ class TestTrouble:
         code = (
             "from pathlib import Path\n"
             "from tests.runtime.server.house import House, row\n"
-            "from edgekit_server.workers import Terms\n"
+            "from edgekit_server.launch import Terms\n"
             f"house = House(Path({str(home)!r}), Terms(Path({str(home)!r}), 0.5))\n"
             f"worker = house.ready(); house.ask(row({omen})); print(worker.pid, flush=True); input()"
         )
@@ -221,7 +222,7 @@ class TestTrouble:
             began = processes.started(pid)
             assert began
             front.kill()
-        end = time.monotonic() + (5 if omen == 1.0 else worker.GRACE_S + 5)
+        end = time.monotonic() + (5 if omen == 1.0 else service.GRACE_S + 5)
         while processes.started(pid) == began:
             assert time.monotonic() < end, "the worker outlives its front"
             time.sleep(0.01)
@@ -229,7 +230,7 @@ class TestTrouble:
 
 def asks(x: np.ndarray) -> tuple[bytes, int, int]:  # type: ignore[type-arg]
     body, length = binary(x)
-    return body, workers.OIP, length
+    return body, wire.OIP, length
 
 
 def document(x: np.ndarray) -> dict[str, object]:  # type: ignore[type-arg]
@@ -245,12 +246,12 @@ def test_the_front_loads_neither_numpy_nor_an_engine() -> None:
 def test_the_dialects_have_their_places() -> None:
     from edgekit_server import inference, oip, tfserving
 
-    assert inference.DIALECTS[workers.OIP] is oip
-    assert inference.DIALECTS[workers.TF_SERVING] is tfserving
+    assert inference.DIALECTS[wire.OIP] is oip
+    assert inference.DIALECTS[wire.TF_SERVING] is tfserving
 
 
 def test_a_tensor_is_aligned_in_its_slot(home: Path, parcels: Parcels, open_house: Open) -> None:
     body, length = binary(X)
-    question = workers.wire.Question(0, 0, length, len(body), 0.0)
+    question = wire.Question(0, 0, length, len(body), 0)
     assert (question.start + length) % 64 == 0
-    assert workers.wire.question(question.pack()) == question
+    assert wire.question(question.pack()) == question
