@@ -62,7 +62,8 @@ class Outcome:
 
 def facts(pushed: Pushed) -> dict[str, Any]:
     """What is told and kept of a push."""
-    proof = {key: pushed.proof[key] for key in ("vectors", "max_abs_error", "agreement", "engine", "provider")}
+    shown = ("vectors", "max_abs_error", "agreement", "engine", "provider")
+    proof = {**{key: pushed.proof[key] for key in shown}, "share": pushed.proof.get("share")}
     sizes = {"bytes_sent": pushed.bytes_sent, "bytes_total": pushed.bytes_total, "seconds": pushed.seconds}
     release = {"release": pushed.release, "state": pushed.state, "previous": pushed.previous}
     return {**release, **sizes, "proof": proof, "notes": list(pushed.notes)}

@@ -152,9 +152,9 @@ def rollback(
 
 def _notes(release: dict[str, Any]) -> tuple[str, ...]:
     """What an operator should know of a release that is live."""
-    trial, pinned = release.get("trial"), release["state"]["proof"].get("note")
+    trial, less = release.get("trial"), release.get("degraded")
     tried = (f"on trial until {trial['until']}", trial["reason"]) if trial else ()
-    return tuple(note for note in (*tried, pinned) if note)
+    return tuple(note for note in (*tried, f"degraded: {less}" if less else "") if note)
 
 
 def _check_age(parcel: Parcel, live: dict[str, Any] | None, allow_downgrade: bool) -> None:

@@ -24,7 +24,7 @@ from edgekit_runtime.bundle import open_layout
 from edgekit_runtime.session import load
 from tests.lab.bundles import contents, flip, make_bundle, part_of
 from tests.lab.models import DIGITS, UNEVEN, dense, onnx_model, tensorflow, uneven_digits
-from tests.lab.project import EDGEKIT, Ran, edgekit, project, tree
+from tests.lab.project import EDGEKIT, Ran, project, started, tree
 
 __all__ = ["project"]  # a fixture
 
@@ -460,7 +460,7 @@ class TestResult:
     def test_two_builds_in_two_processes_have_the_same_layers(self, here: Path) -> None:
         layers = []
         for place in ("one", "other"):
-            edgekit("build", "--target", "pi", "--output", place)
+            started("build", "--target", "pi", "--output", place)
             layers.append(open_layout(here / place)[0].layers)
         assert layers[0] == layers[1]
 
@@ -468,7 +468,7 @@ class TestResult:
         """Onnxruntime would leave an identifier in ~/.cache and in the temporary folder, and tell its maker."""
         (here / "temporary").mkdir()
         monkeypatch.setenv("TMPDIR", str(here / "temporary"))
-        edgekit("build")
+        started("build")
         person = [path for path in (here.parent / "person").rglob("*") if path.is_file()]
         assert sorted(path.name for path in person) == ["signing_key", "signing_key.pub"]
         assert list((here / "temporary").iterdir()) == []

@@ -273,6 +273,7 @@ class TestPage:
             "manifest.verdict.reasons[]",  # it depends on what was measured
             "manifest.expires",  # the example's bundle never does
             "release.state.proof.reasons[]",  # a live release has none
+            "release.state.proof.tuned.cpus[]",  # the cores of most machines are alike
             "edgekit device setup.service.unit",  # no test makes a service of this machine's
             "edgekit device setup.service.note",
             "edgekit device remove.services[]",

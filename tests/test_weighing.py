@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import pytest
 
+from edgekit.building import weighing
 from edgekit.bundle import Contents
-from edgekit_runtime import golden, manifest, weighing
+from edgekit_runtime import golden, manifest
 from edgekit_runtime.errors import DeviceError
 from edgekit_runtime.manifest import EngineNeed
 from tests.runtime.bundles import contents, linear
@@ -31,7 +32,7 @@ def put(folder: Path, given: Contents) -> Path:
 
 
 def weigh(path: Path) -> Any:
-    command = [sys.executable, "-P", "-m", "edgekit_runtime", "weigh", str(path)]
+    command = [sys.executable, "-P", "-m", "edgekit.building.weighing", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     document = json.loads(done.stdout)
     assert (done.returncode == 0) == ("error" not in document)

@@ -97,9 +97,10 @@ def show(result: dict[str, Any]) -> None:
         return
     sent = f"{kibibytes(result['bytes_sent'])} of {kibibytes(result['bytes_total'])} sent"
     click.echo(f"{name}: {result['release'][:19]} is live; {sent} in {result['seconds']:.1f} s")
+    share = "" if proof["share"] is None else f", {proof['share']:.0%} of its nodes"
     shown = f"{proof['vectors']} golden vectors, largest error {proof['max_abs_error']:.4g}"
     click.echo(
-        f"{name}: proven by {proof['engine']} ({proof['provider']}): {shown}, agreement {proof['agreement']:.0%}"
+        f"{name}: proven by {proof['engine']} ({proof['provider']}{share}): {shown}, agreement {proof['agreement']:.0%}"
     )
     for note in result["notes"]:
         click.echo(f"{name}: {note}")

@@ -64,8 +64,12 @@ def _lines(app: dict[str, Any]) -> Iterator[str]:
         yield f"on trial until {trial['until']}; so far {seen}, {trial['seconds'] / 60:.1f} minutes"
         if trial["reason"]:
             yield f"it stays, although {trial['reason']}"
-    if note := now["state"]["proof"].get("note"):
-        yield note
+    if now.get("degraded"):
+        yield f"degraded: {now['degraded']}"
+    tuned = now["state"]["proof"].get("tuned")
+    if tuned and tuned["faster"]:
+        cores = f" on cores {', '.join(map(str, tuned['cpus']))}" if tuned["cpus"] else ""
+        yield f"tuned to {tuned['threads']} threads{cores}: {tuned['faster']:.0%} less time"
 
 
 def _row(event: dict[str, Any]) -> tuple[str, ...]:

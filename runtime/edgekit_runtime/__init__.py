@@ -21,11 +21,12 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(app: str | os.PathLike[str]) -> Session:
+def load(app: str | os.PathLike[str], *, lazy: bool = False) -> Session:
     """A session of an installed app's current release, or of the bundle in a folder (a name with a ``/``).
 
+    With ``lazy`` the model is loaded for the first call or ``warm_up``, which raise what that raises.
     Raises: NotInstalled, BundleError, EngineError.
     """
     from edgekit_runtime import session
 
-    return session.load(app)
+    return session.load(app, lazy=lazy)

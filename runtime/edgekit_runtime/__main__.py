@@ -30,7 +30,6 @@ def _parser() -> argparse.ArgumentParser:
 
     add("push", commands.push, "app")
     add("prove", commands.prove, "app", "digest")
-    add("attempt", commands.attempt, "app", "digest")
     switch = add("activate", commands.activate, "app", "digest", f"--keep={collect.KEEP}")
     switch.add_argument("--allow-downgrade", action="store_true")
     add("confirm", commands.confirm, "app")
@@ -39,7 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     add("why", commands.why).add_argument("app", nargs="?")
     add("run", commands.run, "app", "--input", "--output")
     add("time", commands.timed, "folder")
-    add("weigh", commands.weigh, "manifest")
     add("report", commands.reports)
     add("trust", commands.trust)
     add("revoke", commands.revoke)

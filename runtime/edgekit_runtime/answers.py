@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgekit_runtime import admission, home, releases
+from edgekit_runtime import admission, home, releases, serving
 from edgekit_runtime import why as reasons
 from edgekit_runtime.errors import EdgekitError
 
@@ -35,9 +35,10 @@ def _pointed(place: Path, name: str, pointer: str) -> dict[str, Any] | None:
 
 
 def of_release(release: Release) -> dict[str, Any]:
-    """A release with what became of it, and how its trial goes."""
+    """A release with what became of it, how its trial goes, and why it is degraded, if it is."""
     m = release.bundle.manifest
     facts = {"app": m.app, "version": m.version, "sequence": m.sequence, "target": m.target}
     model = {"format": m.format, "precision": m.precision}
-    trial = reasons.trial_of(home.default_home(), release)
-    return {"digest": release.digest, **facts, **model, "state": asdict(release.state), "trial": trial}
+    place, state = home.default_home(), asdict(release.state)
+    now = {"trial": reasons.trial_of(place, release), "degraded": serving.told(place, release) or None}
+    return {"digest": release.digest, **facts, **model, "state": state, **now}

@@ -106,6 +106,9 @@ def _sweep(home: Path, apps: list[Path]) -> int:
         if PLAIN.fullmatch(path.name) and path.name not in named and facts.st_ino not in linked:
             path.unlink()
             freed += facts.st_size
+    for path in (home / "compiled").glob("*"):
+        if path.name not in named:
+            shutil.rmtree(path, ignore_errors=True)
     return freed
 
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit_runtime import arrays, fields
+from edgekit_runtime import bundle as bundles
 from edgekit_runtime.errors import BundleError
 
 if TYPE_CHECKING:
+    from edgekit_runtime.bundle import Bundle
+
     Array = np.ndarray[Any, Any]
 
 
@@ -34,6 +37,11 @@ def dump(vectors: list[Vector]) -> bytes:
         for i, array in enumerate(part.values())
     }
     return arrays.dump({"names": np.frombuffer(json.dumps(names).encode(), np.uint8), **members})
+
+
+def of_bundle(bundle: Bundle) -> list[Vector]:
+    """A bundle's. Raises: BundleError."""
+    return parse(bundle.read(bundle.layer(bundles.GOLDEN_TYPE)))
 
 
 def parse(data: bytes) -> list[Vector]:

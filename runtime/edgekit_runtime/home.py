@@ -4,6 +4,7 @@ blobs/sha256/…        shared by all releases       apps/APP/releases/DIGEST/  
 incoming/PUSH/…       not yet verified             apps/APP/current → releases/…
 trust/allowed_signers                              apps/APP/previous → releases/…
 reports/APP/*.ndjson  latency windows              lock
+compiled/MODEL/…      what an engine made of it
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def app_folder(home: Path, app: str) -> Path:
     if not NAME.fullmatch(app):
         raise BundleError(f"{app!r} is no app name", "use lower-case letters, digits, '.', '_' and '-', at most 64")
     return home / "apps" / app
+
+
+def compiled(home: Path, model: str) -> Path:
+    """Where engines keep what they make of a model, which has this digest, until no release has it any more."""
+    return home / "compiled" / model.partition(":")[2]
 
 
 @contextlib.contextmanager

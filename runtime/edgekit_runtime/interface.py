@@ -39,8 +39,19 @@ class Interface:
         return {s.name: steps[s.name].accepts(s) if s.name in steps else s for s in self.inputs}
 
     @cached_property
-    def _inner(self) -> dict[str, TensorSpec]:
-        return {spec.name: spec for spec in self.inputs}
+    def _ways_in(self) -> tuple[tuple[str, TensorSpec, TensorSpec, Preprocess | None], ...]:
+        """Of each input, looked up once: processors have forgotten this code after each inference."""
+        return tuple((s.inner, s, self.accepts[s.name], self.preprocess.get(s.name)) for s in self.inputs)
+
+    @cached_property
+    def _ways_out(self) -> tuple[tuple[str, str], ...]:
+        return tuple((spec.name, spec.inner) for spec in self.outputs)
+
+    @cached_property
+    def _ndarray(self) -> type[Array]:
+        import numpy as np
+
+        return np.ndarray
 
     def feeds(self, inputs: dict[str, Array] | Array) -> dict[str, Array]:
         """The artifact's tensors from a dict of arrays by input name, or one array for a single input.
@@ -52,18 +63,15 @@ class Interface:
             odd = min(named.keys() ^ self.accepts.keys(), key=str)
             trouble = "is missing" if odd in self.accepts else "is unknown"
             raise InvalidInput(f"input {odd!r} {trouble}", f"the model takes {', '.join(self.accepts)}")
-        return {spec.inner: self._feed(spec, named[name]) for name, spec in self._inner.items()}
+        return {inner: self._feed(spec, wanted, named[spec.name], step) for inner, spec, wanted, step in self._ways_in}
 
     def _only(self) -> str:
         if len(self.inputs) != 1:
             raise InvalidInput("the model has several inputs", f"give a dict with {', '.join(self.accepts)}")
         return self.inputs[0].name
 
-    def _feed(self, spec: TensorSpec, array: Array) -> Array:
-        import numpy as np
-
-        wanted, step = self.accepts[spec.name], self.preprocess.get(spec.name)
-        if not isinstance(array, np.ndarray):
+    def _feed(self, spec: TensorSpec, wanted: TensorSpec, array: Array, step: Preprocess | None) -> Array:
+        if not isinstance(array, self._ndarray):
             raise InvalidInput(f"input {spec.name!r} is a {type(array).__name__}", "give a numpy array")
         if step and array.ndim == len(wanted.shape) - 1:
             array = array[None]
@@ -74,7 +82,7 @@ class Interface:
         """The engine's outputs by the names of the source model, in its order. Raises: EngineError."""
         raw = self.postprocess.run(raw) if self.postprocess else raw
         try:
-            return {spec.name: raw[spec.inner] for spec in self.outputs}
+            return {name: raw[inner] for name, inner in self._ways_out}
         except KeyError as error:
             raise EngineError(f"the model has no output {error}", f"it has {', '.join(raw)}") from error
 

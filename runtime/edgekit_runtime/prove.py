@@ -7,24 +7,29 @@ right there and wrong here is what this finds.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgekit_runtime import bundle as bundles
-from edgekit_runtime import golden, session
+from edgekit_runtime import engines, golden, serving
 from edgekit_runtime.compare import max_abs_error, same_answer
 from edgekit_runtime.errors import BundleError
+from edgekit_runtime.session import Session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgekit_runtime.bundle import Bundle
     from edgekit_runtime.compare import Outputs
     from edgekit_runtime.manifest import Manifest
-    from edgekit_runtime.setting import Setting
+    from edgekit_runtime.setting import Setting, Tuned
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the vectors gave here: the largest difference to the host, and the share of equal answers."""
+    """What the vectors gave here: the largest difference to the host, and the share of equal answers.
+
+    ``share``: of the nodes that ``provider`` runs, None if unknown; ``degraded``: why that is too little, or "".
+    """
 
     ok: bool
     vectors: int
@@ -33,6 +38,8 @@ class Proof:
     engine: str
     provider: str
     reasons: tuple[str, ...] = ()
+    share: float | None = None
+    degraded: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no infinity: None where there is no largest difference."""
@@ -40,14 +47,19 @@ class Proof:
         return {**asdict(self), "max_abs_error": error, "reasons": list(self.reasons)}
 
 
-def prove(bundle: Bundle, setting: Setting | None = None) -> Proof:
-    """The proof in this process, as declared or with a setting. Raises: BundleError, EngineError (it does not load)."""
-    vectors = golden.parse(bundle.read(bundle.layer(bundles.GOLDEN_TYPE)))
-    with session.of_bundle(bundle, setting=setting) as serving:
-        got = [serving.predict(vector.inputs) for vector in vectors]
-    engine = f"{serving.engine.name} {serving.engine.version}"
+def prove(bundle: Bundle, way: Setting | Tuned | None = None, cache: Path | None = None) -> Proof:
+    """The proof in this process, as declared or in another way; ``cache`` is the engine's.
+
+    Raises: BundleError, EngineError (it does not load).
+    """
+    vectors, model, interface = golden.of_bundle(bundle), serving.model(bundle), bundle.manifest.interface
+    engine = engines.load(model, *serving.asked(bundle, way, cache))
+    with Session.later(lambda: (engine, ""), interface) as session:
+        got = [session.predict(vector.inputs) for vector in vectors]
+        shares = [engines.share(engine, model, interface.feeds(vector.inputs)) for vector in vectors[:1]]
     answers = [(vector.expected, have) for vector, have in zip(vectors, got)]
-    return judge(answers, bundle.manifest, engine, serving.engine.provider)
+    proof = judge(answers, bundle.manifest, f"{engine.name} {engine.version}", engine.provider)
+    return replace(proof, share=shares[0], degraded=serving.below(bundle, engine, shares[0]))
 
 
 def judge(answers: list[tuple[Outputs, Outputs]], manifest: Manifest, engine: str, provider: str) -> Proof:

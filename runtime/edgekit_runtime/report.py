@@ -17,6 +17,7 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +37,7 @@ GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA = math.log(GAMMA)
 
 WINDOW_S = 60.0
+MOST_TIMES = 100
 EMULATED = "emulated-"
 """Begins the name of a session whose times are an emulator's: they are no latencies of anything."""
 SPOOL_BYTES = 1 << 20
@@ -204,16 +206,18 @@ class Recorder:
         self._session, self._seq = (EMULATED if probe.emulated() else "") + os.urandom(16).hex(), 0
         self._probation = probation
         self._lock, self._done = threading.Lock(), threading.Event()
+        self._times: deque[int] = deque()
         self._reset()
         self._thread = threading.Thread(target=self._run, args=(window_s,), name="edgekit-report", daemon=True)
         self._thread.start()
         atexit.register(self._exit)
 
     def record(self, latency_ns: int) -> None:
-        """A call that took so long."""
-        index = math.ceil(math.log(latency_ns or 1) / _LOG_GAMMA)
-        with self._lock:
-            self._buckets[index] = self._buckets.get(index, 0) + 1
+        """A call that took so long. It is counted later, with many others: that costs each a tenth of it."""
+        self._times.append(latency_ns)
+        if len(self._times) >= MOST_TIMES:
+            with self._lock:
+                self._count()
 
     def failed(self, code: str) -> None:
         """A call that ended in an error."""
@@ -247,8 +251,16 @@ class Recorder:
         """The program ends, perhaps with an error that nobody caught."""
         self.close(None if hasattr(sys, "ps1") else getattr(sys, "last_value", None))
 
+    def _count(self) -> None:
+        """Into the buckets, while others add to what is to be counted."""
+        with contextlib.suppress(IndexError):
+            while True:
+                index = math.ceil(math.log(self._times.popleft() or 1) / _LOG_GAMMA)
+                self._buckets[index] = self._buckets.get(index, 0) + 1
+
     def _take(self) -> Window:
         with self._lock:
+            self._count()
             named = (self._app, self._release, self._session, self._seq, self._start, time.time())
             window = Window(*named, self._buckets, self._errors)
             if window.buckets or window.errors:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from edgekit_runtime import bundle as bundles
-from edgekit_runtime import engines, notify, probation, releases
-from edgekit_runtime.errors import EdgekitError, InvalidInput, NotInstalled, Overloaded
+from edgekit_runtime import engines, notify, probation, releases, serving
+from edgekit_runtime.errors import EdgekitError, EngineError, InvalidInput, NotInstalled, Overloaded
 from edgekit_runtime.home import NAME, default_home
 from edgekit_runtime.probation import Probation
 from edgekit_runtime.report import Recorder, Spool
-from edgekit_runtime.setting import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,90 +23,117 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgekit_runtime.bundle import Bundle
+    from edgekit_runtime.engines import Engine
     from edgekit_runtime.interface import Interface
     from edgekit_runtime.manifest import EngineNeed
     from edgekit_runtime.pipeline import Pipeline, Stage
     from edgekit_runtime.releases import Release
-    from edgekit_runtime.setting import Setting
+    from edgekit_runtime.serving import Loaded
 
     Array = np.ndarray[Any, Any]
 
 Made = TypeVar("Made")
-
 MOST_WAITING = 64
 """Calls of ``predict_async`` that are under way; one that is given too many says so, instead of filling the memory."""
 MOST_WARM_UPS, WARM = 10, 0.8
 """The model is warm when a run takes more than this share of the time of the one before."""
 
 
-def load(app: str | os.PathLike[str]) -> Session:
+def load(app: str | os.PathLike[str], *, lazy: bool = False) -> Session:
     """A session of an installed app (its calls are reported), or of the bundle in a folder (they are not).
 
+    A ``lazy`` one loads its model for the first call, or ``warm_up``, which then raise what loading it raises.
     Raises: NotInstalled, BundleError, EngineError.
     """
     home, name = default_home(), os.fspath(app)
     if NAME.fullmatch(name) and releases.pointed(home, name, "current"):
-        return of_release(home, probation.serving(home, name))
+        return of_release(home, probation.serving(home, name), lazy=lazy)
     if os.path.isdir(name):  # False for any odd name
-        return of_bundle(bundles.open_layout(Path(name))[0])
+        return of_bundle(bundles.open_layout(Path(name))[0], lazy=lazy)
     if NAME.fullmatch(name):
         releases.current(home, name)
     live = ", ".join(releases.apps(home)) or "none"
     raise NotInstalled(f"{name!r} is neither an installed app nor a folder with a bundle", f"live apps: {live}")
 
 
-def of_release(home: Path, release: Release) -> Session:
+def of_release(home: Path, release: Release, *, lazy: bool = False) -> Session:
     """A session that is reported and, of a release on trial, watched, from before its model is loaded."""
     app = release.bundle.manifest.app
     watch = Probation(home, release) if release.state.name == "trial" else None
     recorder = Recorder(Spool(home / "reports" / app), app, release.digest, probation=watch)
+
+    def engine() -> Loaded:
+        loaded, why = serving.proven(home, release)
+        notify.SUPERVISOR.ready(f"{app} {release.digest[:19]} by {loaded.name}")
+        return loaded, why
+
     try:
-        session = of_bundle(release.bundle, recorder, pinned(release.state.proof))
+        return _session(release.bundle, engine, recorder, lazy=lazy)
     except BaseException as error:
         recorder.close(error)
         raise
-    notify.SUPERVISOR.ready(f"{app} {release.digest[:19]} by {session.engine.name}")
-    return session
 
 
-def of_bundle(bundle: Bundle, recorder: Recorder | None = None, setting: Setting | None = None) -> Session:
-    """A session of a bundle's model, loaded from verified bytes, as the manifest declares or with a setting.
+def of_bundle(bundle: Bundle, recorder: Recorder | None = None, *, lazy: bool = False) -> Session:
+    """A session of a bundle's model as the manifest declares it. Raises: BundleError, EngineError."""
+    return _session(bundle, lambda: serving.declared(bundle), recorder, lazy=lazy)
 
-    Raises: BundleError, EngineError.
-    """
-    model = bundle.read(bundle.layer(bundles.MODEL_TYPE))
-    needs = (setting.need,) if setting else bundle.manifest.engines
-    plain = setting is not None and setting.plain
-    session = Session(model, bundle.manifest.interface, needs, recorder, plain=plain)
+
+def _session(bundle: Bundle, engine: Callable[[], Loaded], recorder: Recorder | None, *, lazy: bool) -> Session:
+    session = Session.later(engine, bundle.manifest.interface, recorder)
     session.samples = lambda: _golden_inputs(bundle)
+    if not lazy:
+        session.engine  # noqa: B018 — now
     return session
 
 
 def _golden_inputs(bundle: Bundle) -> list[dict[str, Array]]:
     from edgekit_runtime import golden
 
-    return [vector.inputs for vector in golden.parse(bundle.read(bundle.layer(bundles.GOLDEN_TYPE)))]
+    return [vector.inputs for vector in golden.of_bundle(bundle)]
 
 
 class Session:
-    """A model that serves. Use it as a context manager, or call ``close``; ``predict`` is thread-safe."""
+    """A model that serves. Use it as a context manager, or call ``close``; ``predict`` is thread-safe.
 
-    def __init__(
-        self,
-        model: bytes,
-        interface: Interface,
-        needs: Sequence[EngineNeed],
-        recorder: Recorder | None = None,
-        *,
-        plain: bool = False,
-    ) -> None:
-        self.interface = interface
-        self.engine = engines.load(model, needs, plain=plain)
+    ``degraded``: why the model runs by less than its bundle demands or was proven with, or "".
+    """
+
+    def __init__(self, model: bytes, interface: Interface, needs: Sequence[EngineNeed]) -> None:
+        self._prepare(lambda: (engines.load(model, needs), ""), interface)
+        self.engine  # noqa: B018 — now
+
+    @classmethod
+    def later(cls, load: Callable[[], Loaded], interface: Interface, recorder: Recorder | None = None) -> Session:
+        """One that loads its engine when it is first needed."""
+        session = cls.__new__(cls)
+        session._prepare(load, interface, recorder)
+        return session
+
+    def _prepare(self, load: Callable[[], Loaded], interface: Interface, recorder: Recorder | None = None) -> None:
+        self.interface, self.degraded = interface, ""
+        self._load: Callable[[], Loaded] | None = load
+        self._engine: Engine | None = None
+        self._loading = threading.Lock()
         self.samples: Callable[[], list[dict[str, Array]]] = list
         """Inputs that the model is known to answer well: those of the bundle's golden vectors."""
         self._recorder = recorder
         self._pipeline: Pipeline | None = None
         self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
+
+    @property
+    def engine(self) -> Engine:
+        """Loaded at the first use. Raises: BundleError, EngineError."""
+        return self._engine or self._loaded()
+
+    def _loaded(self) -> Engine:
+        with self._loading:
+            if self._load:
+                self._engine, self.degraded = self._load()
+                self._load = None  # with which the model's bytes go
+            if self._engine is None:
+                raise EngineError("the session is closed", "load the model again")
+            return self._engine
 
     def predict(self, inputs: dict[str, Array] | Array) -> dict[str, Array]:
         """Outputs by name, in the layout, order and meaning of the source model.
@@ -228,7 +254,10 @@ class Session:
             pipeline.close()
         if self._recorder:
             self._recorder.close(error)
-        self.engine.close()
+        with self._loading:
+            self._load = None
+        if self._engine:
+            self._engine.close()
 
     def __enter__(self) -> Session:
         return self

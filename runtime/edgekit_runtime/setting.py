@@ -1,7 +1,8 @@
-"""Setting: how an engine serves a model where it cannot be as the manifest declares it, and the safer ones to try."""
+"""Setting: how an engine serves a model where not as the manifest declares it: a safer way, or a faster one."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,35 @@ class Setting:
         threads = f"{self.need.threads} thread" + "s" * (self.need.threads > 1)
         plain = (PLAIN.get(self.need.name, "plain"),) if self.plain else ()
         return ", ".join((self.need.name, *self.need.providers[:1], *plain, threads))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What is fastest here: threads, the cores that they stay on (all for none), and the share of the time saved."""
+
+    engine: str
+    threads: int
+    cpus: tuple[int, ...] = ()
+    faster: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "cpus": list(self.cpus)}
+
+    def needs(self, declared: Sequence[EngineNeed]) -> list[EngineNeed]:
+        """With those threads, as far as there are cores."""
+        threads = min(self.threads, len(os.sched_getaffinity(0)))
+        return [replace(need, threads=threads) if need.name == self.engine else need for need in declared]
+
+
+def tuned(proof: dict[str, Any]) -> Tuned | None:
+    """What a proof found; None where what is declared is as fast, or it cannot be read."""
+    try:
+        found = fields.table(proof["tuned"])
+        cpus = tuple(fields.count(each, 0, 1023) for each in fields.items(found["cpus"]))
+        threads, faster = fields.count(found["threads"], 1, 1024), fields.number(found["faster"])
+        return Tuned(fields.text(found["engine"]), threads, cpus, faster) if faster > 0 else None
+    except (ValueError, KeyError):
+        return None
 
 
 def pinned(proof: dict[str, Any]) -> Setting | None:

@@ -49,7 +49,7 @@ class TensorSpec:
 
     def check(self, array: np.ndarray[Any, Any]) -> None:
         """Raises: InvalidInput when the array has another dtype or a shape that does not fit."""
-        if array.dtype != self._native:
+        if array.dtype is not self._native and array.dtype != self._native:
             raise InvalidInput(f"input {self}: got dtype {array.dtype}", f"convert it with .astype('{self.dtype}')")
         if not fits(self.shape, array.shape):
             raise InvalidInput(f"input {self}: got shape {list(array.shape)}", self._way_to_fit(array.shape))
@@ -78,6 +78,9 @@ class TensorSpec:
 
 def fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
     """Whether a shape has the wanted sizes, None standing for any but 0 (which LiteRT's heap does not survive)."""
-    return len(wanted) == len(shape) and all(
-        have > 0 if want is None else want == have for want, have in zip(wanted, shape)
-    )
+    if len(wanted) != len(shape):
+        return False
+    for want, have in zip(wanted, shape):  # noqa: SIM110 — in every call, and half of the time
+        if want != have and (want is not None or have <= 0):
+            return False
+    return True

@@ -13,10 +13,14 @@ import pytest
 
 from edgekit import fleet, simulate, transports
 from tests.lab.bundles import DIGITS, TARGET
-from tests.lab.project import document, edgekit, environment, settle
+from tests.lab.project import environment, settle, started
 from tests.lab.sshd import needs_sshd
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def document(*words: str | Path, status: int = 0) -> dict[str, Any]:
+    return started(*words, "--json", status=status).document
 
 
 @dataclass
@@ -184,7 +188,7 @@ def test_run_gives_what_the_model_says(journey: Journey) -> None:
 @needs_sshd
 def test_stop_leaves_nothing(journey: Journey) -> None:
     if journey.transport == "local":
-        assert "no simulated device" in edgekit("device", "simulate", "desk", "--stop", status=2).line
+        assert "no simulated device" in started("device", "simulate", "desk", "--stop", status=2).line
         return
     assert document("device", "simulate", "desk", "--stop") == {"schema_version": 1, "device": "desk", "running": False}
     assert document("device", "list")["devices"] == []

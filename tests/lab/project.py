@@ -30,6 +30,7 @@ from edgekit.fleet import Device
 from edgekit.provision import Provisioned
 from edgekit.simulate import Simulated
 from edgekit_runtime.bundle import Bundle
+from tests.lab import command
 from tests.lab.bundles import TARGET, make_bundle
 from tests.lab.sshd import running
 
@@ -64,9 +65,18 @@ class Ran:
 
 def edgekit(*words: str | Path, status: int = 0) -> Ran:
     """Run the command in the current folder; it has to end with that exit status."""
+    return _ended(Ran(*command.run([str(word) for word in words], seconds=100)), status)
+
+
+def started(*words: str | Path, status: int = 0) -> Ran:
+    """The same as a person starts it: everything is imported anew."""
     done = subprocess.run([*EDGEKIT, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=100)
-    assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return _ended(Ran(done.returncode, done.stdout, done.stderr), status)
+
+
+def _ended(ran: Ran, status: int) -> Ran:
+    assert ran.status == status, f"{ran.status}\n{ran.stdout}\n{ran.stderr}"
+    return ran
 
 
 def document(*words: str | Path, status: int = 0) -> dict[str, Any]:
@@ -264,11 +274,11 @@ def _simulated(project: Path) -> Iterator[Simulated]:
 
 
 def tree(folder: Path) -> dict[str, bytes | str]:
-    """Every file below a folder with its bytes, every link with where it leads."""
+    """Every file below a folder with its bytes, every link with where it leads; not what Python keeps of an import."""
     return {
         str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_symlink() or path.is_file()
+        if path.is_symlink() or (path.is_file() and path.parent.name != "__pycache__")
     }
 
 

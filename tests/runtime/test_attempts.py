@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 import edgekit_runtime
 from edgekit.signing import Signer
-from edgekit_runtime import attempts, blackbox, golden, releases, switches
+from edgekit_runtime import attempts, blackbox, bundle, golden, releases, switches
 from edgekit_runtime.attempts import Outcome
 from edgekit_runtime.engines import EngineOptions
 from edgekit_runtime.errors import BundleError, EngineNotInstalled, InvalidInput, ProofFailed
+from edgekit_runtime.home import compiled
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.prove import prove
 from edgekit_runtime.setting import Setting, ladder, pinned
@@ -109,7 +110,10 @@ def test_what_fails_as_declared_is_pinned_to_what_holds(
     releases.judged(home, release, "proven", proof=proof)
     switches.activate(home, APP, release.digest)
     with edgekit_runtime.load(APP) as session:  # as declared it would end this process
-        assert session.engine.options == EngineOptions(threads, (), True)  # type: ignore[attr-defined]
+        model = release.bundle.layer(bundle.MODEL_TYPE).digest
+        options = EngineOptions(threads, (), True, precision="float32", cache=compiled(home, model))
+        assert session.engine.options == options  # type: ignore[attr-defined]
+        assert session.degraded == proof["note"]
         np.testing.assert_allclose(session.predict(samples()[0])["y"], samples()[0] @ weights(1), rtol=1e-5)
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgekit_runtime import engines
-from edgekit_runtime.engines import Engine
+from edgekit_runtime.engines import Engine, ort
 from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
 from edgekit_runtime.manifest import EngineNeed
 from tests.runtime.bundles import MODELS, linear, model_file, onnx_bytes, samples, tensor, weights
@@ -334,3 +334,41 @@ def test_several_outputs_come_under_their_names() -> None:
     model = onnx_bytes(nodes, [tensor("a", 2), tensor("b", 2)], [tensor("q", 2), tensor("p", 2)])
     got = load(model, "onnxruntime").run({"b": np.ones(2, np.float32), "a": np.full(2, 3, np.float32)})
     assert {name: array.tolist() for name, array in got.items()} == {"q": [4, 4], "p": [-3, -3]}
+
+
+class TestShare:
+    """How many of the model's nodes the provider runs."""
+
+    def test_nodes_are_counted_by_provider_and_those_of_a_loop_once(self) -> None:
+        def node(provider: str, name: str, index: str) -> dict[str, Any]:
+            args = {"provider": provider, "node_index": index}
+            return {"cat": "Node", "name": f"{name}_kernel_time", "args": args}
+
+        events: list[dict[str, Any]] = [
+            {"cat": "Session", "name": "model_run"},
+            {"cat": "Node", "name": "a_fence_before", "args": {"op_name": "Conv"}},
+            *(node("Cuda", name, "0") for name in ("a", "b", "b", "b")),
+            *(node("Cpu", "", index) for index in ("3", "4")),
+        ]
+        assert ort.nodes_by_provider(events) == {"Cuda": 2, "Cpu": 2}
+
+    def test_a_provider_that_takes_no_node(self) -> None:
+        engine = load(linear(1), "onnxruntime", 1, "AzureExecutionProvider", "CPUExecutionProvider")
+        assert engine.provider == "AzureExecutionProvider"
+        assert engines.share(engine, linear(1), {"x": samples()[0]}) == 0.0
+        assert engines.share(load(linear(1), "onnxruntime"), linear(1), {}) == 1.0
+
+    def test_an_int8_model_s_ends_stay_outside_xnnpack(self) -> None:
+        engine, name, shape = tflite(quantized(RESNET))
+        share = engines.share(engine, b"", {})
+        assert engine.provider == "XNNPACK"
+        assert share is not None
+        assert 0.5 < share <= 1.0
+        engine.run({name: noise((2, *shape))})  # of another batch, for which it is delegated anew
+        assert engines.share(engine, b"", {}) == share
+
+    def test_an_engine_that_cannot_tell(self) -> None:
+        class Other:
+            name, version, provider = "other", "1", "npu"
+
+        assert engines.share(Other(), b"", {}) is None  # type: ignore[arg-type]

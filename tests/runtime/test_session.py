@@ -130,7 +130,7 @@ class TestLoad:
         monkeypatch.setattr(engines, "_loader", loader)
         need = EngineNeed("onnxruntime", ">=1.17", ("CPUExecutionProvider",), 3)
         edgekit_runtime.load(write(tmp_path / "b", signer, contents(1, engines=(need,))).root).close()
-        assert seen == [EngineOptions(3, ("CPUExecutionProvider",))]
+        assert seen == [EngineOptions(3, ("CPUExecutionProvider",), precision="float32")]
 
 
 class TestPredict:

@@ -97,7 +97,7 @@ class Held:
 @pytest.fixture
 def held(session: Session) -> Iterator[Held]:
     go = threading.Event()
-    session.engine = engine = Before(session.engine, lambda: go.wait(TIMEOUT_S))
+    session._engine = engine = Before(session.engine, lambda: go.wait(TIMEOUT_S))
     yield Held(engine, go)
     go.set()
 
@@ -269,7 +269,7 @@ class TestReporting:
     def test_waiting_is_no_latency(self, home: Path, parcels: Parcels) -> None:
         go_live(parcels.one, home)
         with edgekit_runtime.load(APP) as session:
-            session.engine = Before(session.engine, lambda: time.sleep(0.02))
+            session._engine = Before(session.engine, lambda: time.sleep(0.02))
             for future in [session.predict_async(X) for _ in range(10)]:
                 future.result(TIMEOUT_S)
         (window,) = Spool(home / "reports" / APP).windows()
@@ -299,7 +299,7 @@ class TestWarmUp:
         def pass_time() -> None:
             clock[0] += next(takes)
 
-        session.engine = Before(session.engine, pass_time)
+        session._engine = Before(session.engine, pass_time)
         assert session.warm_up(X) == 2.5
         assert list(takes) == [0.0]
 

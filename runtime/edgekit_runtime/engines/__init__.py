@@ -6,14 +6,17 @@ so that the runtime works from any folder on ``sys.path``. A new one is ``load(m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import os
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Callable, Protocol, TypeVar, cast
 
-from edgekit_runtime.errors import EngineNotInstalled
+from edgekit_runtime.errors import EngineError, EngineNotInstalled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import numpy as np
 
@@ -29,15 +32,26 @@ class EngineOptions:
     """Threads to use, and execution providers in order (ONNX Runtime).
 
     ``plain``: without what makes the engine fast and may be at fault on a processor, where it can do without.
+    ``cpus``: the cores for the engine's own threads, all for none. ``precision``: the manifest's. ``cache``: a folder
+    for what the engine makes of the model.
     """
 
     threads: int = 1
     providers: tuple[str, ...] = ()
     plain: bool = False
+    cpus: tuple[int, ...] = ()
+    precision: str = ""
+    cache: Path | None = None
+
+
+AS_DECLARED = EngineOptions()
 
 
 class Engine(Protocol):
-    """One loaded model. Tensors go by the artifact's own names. ``run`` may be called from several threads."""
+    """One loaded model. Tensors go by the artifact's own names. ``run`` may be called from several threads.
+
+    It may have ``share(model, feeds)``: of the model's nodes that ``provider``, the first that started, runs.
+    """
 
     name: str
     version: str
@@ -64,12 +78,22 @@ BUILT_IN = {
 }
 
 
-def load(model: bytes, needs: Sequence[EngineNeed], *, plain: bool = False) -> Engine:
+def share(engine: Engine, model: bytes, feeds: dict[str, Array]) -> float | None:
+    """Of the model's nodes that the engine's provider runs; None where it cannot tell."""
+    own: Callable[..., float] | None = getattr(engine, "share", None)
+    with contextlib.suppress(EngineError, OSError, ValueError):
+        return own(model, feeds) if own else None
+    return None
+
+
+def load(model: bytes, needs: Sequence[EngineNeed], how: EngineOptions = AS_DECLARED) -> Engine:
     """The model in the first of the engines that is installed here. Raises: EngineNotInstalled, EngineError."""
     refusals = []
     for need in needs:
         try:
-            return _loader(need.name)(model, EngineOptions(need.threads, need.providers, plain))
+            loader, options = _loader(need.name), replace(how, threads=need.threads, providers=need.providers)
+            with _staying_on(options.cpus):
+                return loader(model, options)
         except EngineNotInstalled as error:
             refusals.append(error)
     wanted = " or ".join(need.name for need in needs)
@@ -77,6 +101,32 @@ def load(model: bytes, needs: Sequence[EngineNeed], *, plain: bool = False) -> E
         f"the model needs {wanted}: {'; '.join(error.message for error in refusals)}",
         refusals[0].hint if len(refusals) == 1 else "install one of them ('edgekit device setup' does)",
     )
+
+
+@contextlib.contextmanager
+def _staying_on(cpus: tuple[int, ...]) -> Iterator[None]:
+    """Threads that are started meanwhile are (sched_setaffinity(2)); this one is not, afterwards."""
+    before = os.sched_getaffinity(0)
+    if not cpus or not before.issuperset(cpus):
+        yield
+        return
+    try:
+        os.sched_setaffinity(0, cpus)
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def load_if_need_be(model: bytes, needs: Sequence[EngineNeed], how: EngineOptions = AS_DECLARED) -> tuple[Engine, str]:
+    """The same with the providers that start, and why the first did not, or ""."""
+    try:
+        return load(model, needs, how), ""
+    except EngineError as error:
+        fewer = [replace(need, providers=need.providers[1:] or need.providers) for need in needs]
+        if fewer == list(needs) or isinstance(error, EngineNotInstalled):
+            raise
+        engine, _ = load_if_need_be(model, fewer, how)
+        return engine, f"{engine.provider} runs it: {error.message}"
 
 
 def _loader(name: str) -> Callable[[bytes, EngineOptions], Engine]:

@@ -6,6 +6,7 @@ The interpreter is one mutable thing, so calls take turns; an input of another s
 from __future__ import annotations
 
 import threading
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
@@ -17,57 +18,52 @@ if TYPE_CHECKING:
     from edgekit_runtime.engines import Array, Engine, EngineOptions
 
 Made = TypeVar("Made")
+XNNPACK = "XNNPACK"
+DELEGATE = "DELEGATE"
 
 
 def load(model: bytes, options: EngineOptions) -> Engine:
     """Raises: EngineNotInstalled, EngineError."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError as error:
-        raise EngineNotInstalled(
-            f"ai-edge-litert cannot be imported ({error})", "pip install ai-edge-litert"
-        ) from error
-    return LiteRT("litert", _version("ai-edge-litert"), _made(Interpreter, OpResolverType, options), model)
+    return LiteRT("litert", "ai-edge-litert", _made("ai-edge-litert", options), model)
 
 
 def load_tflite(model: bytes, options: EngineOptions) -> Engine:
     """Raises: EngineNotInstalled (also beside numpy 2, with which tflite-runtime fails at the first model)."""
-    try:
-        from tflite_runtime.interpreter import Interpreter, OpResolverType
-    except ImportError as error:
-        raise EngineNotInstalled(
-            f"tflite-runtime cannot be imported ({error})", "pip install tflite-runtime"
-        ) from error
+    made = _made("tflite-runtime", options)
     if int(np.__version__.partition(".")[0]) >= 2:
         raise EngineNotInstalled(f"tflite-runtime does not work with numpy {np.__version__}", "pip install 'numpy<2'")
-    return LiteRT("tflite", _version("tflite-runtime"), _made(Interpreter, OpResolverType, options), model)
+    return LiteRT("tflite", "tflite-runtime", made, model)
 
 
-def _made(interpreter: Any, resolver: Any, options: EngineOptions) -> Callable[[bytes], Any]:
+def _made(package: str, options: EngineOptions) -> Callable[[bytes], Any]:
     """How to make an interpreter of a model; a plain one has no delegate, which is XNNPACK."""
-    kernels = resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if options.plain else resolver.AUTO
-    return lambda model: interpreter(
+    try:
+        found = import_module(f"{package.replace('-', '_')}.interpreter")
+    except ImportError as error:
+        raise EngineNotInstalled(f"{package} cannot be imported ({error})", f"pip install {package}") from error
+    kinds = found.OpResolverType
+    kernels = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if options.plain else kinds.AUTO
+    return lambda model: found.Interpreter(
         model_content=model, num_threads=options.threads, experimental_op_resolver_type=kernels
     )
 
 
 class LiteRT:
-    """A TFLite model in an interpreter."""
+    """A TFLite model in an interpreter. ``provider`` is XNNPACK where it took something of the model."""
 
-    provider = "cpu"
-
-    def __init__(self, name: str, engine_version: str, made: Callable[[bytes], Any], model: bytes) -> None:
-        self.name, self.version = name, engine_version
+    def __init__(self, name: str, package: str, made: Callable[[bytes], Any], model: bytes) -> None:
+        self.name, self.version = name, _version(package)
         try:
             self._interpreter = made(model)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise EngineError(f"{name} {engine_version} cannot load the model: {_line(error)}") from error
+            raise EngineError(f"{name} {self.version} cannot load the model: {_line(error)}") from error
         self._inputs = {detail["name"]: detail["index"] for detail in self._interpreter.get_input_details()}
         self._outputs = {detail["name"]: detail["index"] for detail in self._interpreter.get_output_details()}
         self._shapes: dict[int, tuple[int, ...]] = {
             detail["index"]: tuple(detail["shape"]) for detail in self._interpreter.get_input_details()
         }
+        self.provider = XNNPACK if self._taken() else "cpu"
         self._lock = threading.RLock()  # of which ``lend`` lets go only when the outputs were used
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -78,6 +74,22 @@ class LiteRT:
         """What ``use`` makes of the outputs as they lie in the interpreter. Raises: EngineError, and what it raises."""
         with self._lock:
             return use(self._ran(feeds, _seen))
+
+    def share(self, model: bytes, feeds: dict[str, Array]) -> float:
+        taken = self._taken()
+        if not taken:
+            return 1.0
+        own = [node for node in self._interpreter._get_ops_details() if node["op_name"] != DELEGATE]
+        return sum(len(_covered(own, node)) for node in taken) / len(own)
+
+    def _taken(self) -> list[dict[str, Any]]:
+        """The delegate's nodes, which stand behind the model's."""
+        inside, taken = self._interpreter._interpreter, []
+        for number in reversed(range(inside.NumNodes())):
+            if inside.NodeName(number) != DELEGATE:
+                break
+            taken.append(self._interpreter._get_op_details(number))
+        return taken
 
     def _ran(self, feeds: dict[str, Array], take: Callable[[Any, int], Array]) -> dict[str, Array]:
         if self._interpreter is None:
@@ -111,6 +123,20 @@ class LiteRT:
     def close(self) -> None:
         with self._lock:
             self._interpreter = None
+
+
+def _covered(own: list[dict[str, Any]], delegate: dict[str, Any]) -> set[int]:
+    """The model's nodes that a delegate's stands for: all between what it takes and what it gives."""
+    made_by = {int(tensor): node for node in own for tensor in node["outputs"]}
+    found: set[int] = set()
+    known, waiting = set(map(int, delegate["inputs"])), list(map(int, delegate["outputs"]))
+    while waiting:
+        tensor = waiting.pop()
+        if tensor not in known and tensor in made_by:
+            found.add(made_by[tensor]["index"])
+            waiting += map(int, made_by[tensor]["inputs"])
+        known.add(tensor)
+    return found
 
 
 def _seen(interpreter: Any, index: int) -> Array:

@@ -5,10 +5,14 @@ Models are loaded from bytes, and external data is refused: onnxruntime up to 1.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from typing import TYPE_CHECKING
+import tempfile
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from edgekit_runtime.engines import tensorrt
 from edgekit_runtime.engines.external import names_files
 from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
 
@@ -48,21 +52,10 @@ class OnnxRuntime:
         import onnxruntime as ort
 
         self.version = ort.__version__
-        settings = ort.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.log_severity_level = ERRORS_ONLY
-        if options.plain:
-            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if _sums_overflow():
-            settings.add_session_config_entry(*EXACT_SUMS)
-        available = ort.get_available_providers()
-        providers = [name for name in options.providers if name in available] or [CPU]
-        self._foreign = foreign_errors()
+        self._options, self._foreign = options, foreign_errors()
         self._check(model)
         try:
-            session = ort.InferenceSession(
-                model, settings, providers=providers, enable_fallback=0, disabled_optimizers=KEEP_FLOAT
-            )
+            session = _session(model, options)
         except self._foreign as error:
             raise EngineError(f"onnxruntime {self.version} cannot load the model: {_line(error)}") from error
         self._session: ort.InferenceSession | None = session
@@ -84,16 +77,86 @@ class OnnxRuntime:
         session = self._session
         if session is None:
             raise EngineError("the session is closed", "load the model again")
-        unknown = feeds.keys() - self._inputs
-        if unknown:
-            raise InvalidInput(f"the model has no input {min(unknown)!r}", f"it has {', '.join(self._inputs)}")
+        if not feeds.keys() <= self._inputs:
+            unknown = min(feeds.keys() - self._inputs)
+            raise InvalidInput(f"the model has no input {unknown!r}", f"it has {', '.join(self._inputs)}")
         try:
-            return dict(zip(self._outputs, session.run(None, feeds)))
+            return dict(zip(self._outputs, session.run(self._outputs, feeds)))
         except self._foreign as error:
             raise EngineError(f"onnxruntime {self.version} failed: {_line(error)}") from error
 
+    def share(self, model: bytes, feeds: dict[str, Array]) -> float:
+        """By a run of two sessions more: as a provider may run many nodes as one, all but the others' share of what
+        the CPU alone runs. Raises: EngineError.
+        """
+        if self.provider == CPU:
+            return 1.0
+        try:
+            ours, alone = (
+                _profile(model, each, feeds) for each in (self._options, replace(self._options, providers=()))
+            )
+        except self._foreign as error:
+            raise EngineError(f"onnxruntime {self.version} failed: {_line(error)}") from error
+        elsewhere = sum(number for name, number in ours.items() if name != self.provider)
+        return max(0.0, 1 - elsewhere / max(1, sum(alone.values())))
+
     def close(self) -> None:
         self._session = None
+
+
+def _session(model: bytes, options: EngineOptions, profile: str = "") -> Any:
+    """With ``profile``, the beginning of a file's name, nodes are told of there, and fused by providers only."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.log_severity_level = ERRORS_ONLY
+    if options.plain:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    elif profile:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if profile:
+        settings.enable_profiling, settings.profile_file_prefix = True, profile
+    if _sums_overflow():
+        settings.add_session_config_entry(*EXACT_SUMS)
+    return ort.InferenceSession(
+        model,
+        settings,
+        providers=_providers(options, ort.get_available_providers(), ort.__version__),
+        enable_fallback=0,
+        disabled_optimizers=KEEP_FLOAT,
+    )
+
+
+def _providers(options: EngineOptions, available: list[str], version: str) -> list[Any]:
+    """Those that this build has, in the target's order."""
+    names = [name for name in options.providers if name in available] or [CPU]
+    if tensorrt.NAME not in names:
+        return names
+    cache = tensorrt.cache(options.cache, version)
+    known = {tensorrt.NAME: tensorrt.options(options.precision, cache, version)}
+    return [(name, known[name]) if name in known else name for name in names]
+
+
+def _profile(model: bytes, options: EngineOptions, feeds: dict[str, Array]) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        session = _session(model, options, os.path.join(folder, "profile"))
+        session.run(None, feeds)
+        with open(session.end_profiling()) as file:
+            return nodes_by_provider(json.load(file))
+
+
+def nodes_by_provider(events: list[dict[str, Any]]) -> dict[str, int]:
+    """By provider, the nodes in a profile; one in a loop is one."""
+    seen = {
+        (event["args"]["provider"], event["name"], event["args"].get("node_index"))
+        for event in events
+        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
+    }
+    found: dict[str, int] = {}
+    for provider, *_ in seen:
+        found[provider] = found.get(provider, 0) + 1
+    return found
 
 
 def _sums_overflow() -> bool:
