@@ -56,8 +56,17 @@ def big_ones(cpus: Sequence[int], system: Path = Path("/sys/devices/system/cpu")
     return ()
 
 
+def is_busy(cores: int) -> bool:
+    """Whether more wants to run than there are cores (proc(5)): then nothing is learnt of threads."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) > cores
+    return False
+
+
 def tune(load: Callable[[Tuned], Engine], feeds: dict[str, Array], declared: Tuned, others: Sequence[Tuned]) -> Tuned:
     """The fastest of them, and what it saves; two are loaded at a time. Raises: EngineError."""
+    if is_busy(len(os.sched_getaffinity(0))):
+        return declared
     best, left, engine, until = declared, 1.0, load(declared), time.monotonic() + LONGEST_S
     if turn(partial(engine.run, feeds)) < WORTH_S:
         return declared

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit_runtime.postprocess import Step
+from edgekit_runtime.postprocess.moving import MOST
 from edgekit_runtime.postprocess.operators import OPERATORS
-from edgekit_runtime.postprocess.room import MOST
 
 Array = NDArray[Any]
 Case = tuple[str, list[Array | None], dict[str, Any]]

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -25,6 +25,9 @@ SHARES = st.lists(st.floats(0.01, 100), max_size=tuning.ROUNDS)
 ENGINE = '''
 import os, time
 import numpy as np
+from edgekit_runtime import tuning
+
+tuning.is_busy = lambda cores: False  # other tests run beside this one
 
 def load(model, options):
     return Sleepy(options)
@@ -167,3 +170,17 @@ def test_what_cannot_be_read_or_saves_nothing_is_as_declared(odd: Any) -> None:
     assert tuned({"tuned": odd}) is None
     assert tuned({}) is None
     assert tuned({"tuned": Tuned("litert", 4).as_dict()}) is None
+
+
+def test_a_busy_machine_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "is_busy", lambda cores: cores > 0)
+
+    def load(way: Tuned) -> NoReturn:
+        raise AssertionError
+
+    assert tuning.tune(load, {}, Tuned("x", 1), [Tuned("x", 2)]) == Tuned("x", 1)
+
+
+def test_busy_is_more_than_there_are_cores_for() -> None:
+    assert not tuning.is_busy(1 << 20)
+    assert tuning.is_busy(0)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Tuple, Union
 
 import numpy as np
 
-from edgekit_runtime.postprocess.room import check_room
 from edgekit_runtime.tensors import DTYPES
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 Sizes = Union["Array", Tuple[int, ...], int, None]
+
+MOST = 1 << 24
+"""Numbers that one array may hold by sizes that others wrote."""
 
 
 def whole(sizes: Sizes) -> tuple[int, ...]:
@@ -148,3 +150,12 @@ def filled(shape: Array, *, value: float = 0.0, dtype: str = "float32") -> Any:
 
 def shape(x: Array, *, start: int = 0, end: int | None = None) -> Any:
     return np.asarray(x.shape[start:end], np.int64)
+
+
+def check_room(*sizes: int) -> None:
+    """Raises: ValueError for an array of these sizes that would hold more than MOST numbers."""
+    count = 1
+    for size in sizes:
+        count *= int(size)
+    if count > MOST:
+        raise ValueError(f"an array of {count} numbers")

@@ -1,7 +1,7 @@
 """Operators of ONNX in numpy: those that stand around the suppression of boxes at the end of exported detectors.
 
 Each means what https://onnx.ai/onnx/operators says. What older operator sets give as attributes (axes, k, split) may be
-given so, by the name of the input that it has become. What others wrote makes no array of more than ``room.MOST``
+given so, by the name of the input that it has become. What others wrote makes no array of more than ``moving.MOST``
 numbers: ValueError instead.
 """
 
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import numpy as np
 
 from edgekit_runtime.postprocess import moving
-from edgekit_runtime.postprocess.moving import axes_of, dtype_of, whole
-from edgekit_runtime.postprocess.room import check_room
+from edgekit_runtime.postprocess.moving import axes_of, check_room, dtype_of, whole
 from edgekit_runtime.postprocess.suppression import non_max_suppression
 from edgekit_runtime.postprocess.suppression_tflite import detection_postprocess
 from edgekit_runtime.postprocess.suppression_trt import efficient_nms

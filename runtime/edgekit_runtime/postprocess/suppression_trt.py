@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgekit_runtime.postprocess.room import MOST
+from edgekit_runtime.postprocess.moving import MOST
 from edgekit_runtime.postprocess.suppression import around, best, ranked, sorted_corners
 
 if TYPE_CHECKING:
