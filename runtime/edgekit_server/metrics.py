@@ -48,6 +48,7 @@ def _families(known: list[Resident], served: Mapping[tuple[str, str], Counts]) -
         (f"{_PREFIX}_stage_duration_seconds", "summary", [each for one in known for each in _staged(one)]),
         (f"{_PREFIX}_queue_length", "gauge", [each for one in known for each in _waiting(one)]),
         ("edgekit_model_info", "gauge", [each for one in known for each in _about(one)]),
+        ("edgekit_model_degraded", "gauge", [each for one in known for each in _degraded(one)]),
         *_process(),
     ]
 
@@ -92,6 +93,12 @@ def _about(one: Resident) -> Iterator[Sample]:
         engine = one.serving.engine if one.serving else ""
         about = {"digest": one.release.digest, "format": m.format, "precision": m.precision, "engine": engine}
         yield "edgekit_model_info", {"model": one.app, "version": one.version, "state": one.state, **about}, 1
+
+
+def _degraded(one: Resident) -> Iterator[Sample]:
+    """1 where the model runs by less than its bundle demands."""
+    if one.serving:
+        yield "edgekit_model_degraded", {"model": one.app, "version": one.version}, int(bool(one.serving.degraded))
 
 
 def _process() -> Iterator[Family]:

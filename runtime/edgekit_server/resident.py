@@ -168,7 +168,8 @@ class Resident:
         self._owner.look()
 
     def _take_over(self, worker: Worker) -> None:
-        before, self._serving, self._coming, self.why = self._serving, worker, None, ""
+        before, self._serving, self._coming = self._serving, worker, None
+        self.why = worker.degraded and f"degraded: {worker.degraded}"
         self._show(worker.digest)
         worker.tally = self._owner.ledger.of(self.app, self.version)
         if before:

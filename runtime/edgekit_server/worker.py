@@ -55,7 +55,7 @@ def main() -> int:
         pace = _warmed_up(loaded, manifest, float(timeout_s))
         cache = Cache(int(cache_bytes)) if int(cache_bytes) else None
         engine = {"engine": loaded.engine.name, "provider": loaded.engine.provider}
-        _say(front, {"digest": release.digest, "size": size, **engine}, file)
+        _say(front, {"digest": release.digest, "size": size, "degraded": loaded.degraded, **engine}, file)
         shared = arena.Arena(file, size)
         inference = Inference(loaded, shared.page, (app, version_of(manifest)), pace, cache)
         Service(front, shared, inference, float(timeout_s)).run()

@@ -50,7 +50,7 @@ class Worker:
     """
 
     def __init__(self, loop: Loop, app: str, terms: Terms, changed: Callable[[Worker], None]) -> None:
-        self.digest, self.error, self.engine = "", "", ""
+        self.digest, self.error, self.engine, self.degraded = "", "", "", ""
         self.ended, self.tally, self.began_s, self.need = False, Tally(), loop.now, 0
         self._loop, self._terms, self._changed = loop, terms, changed
         self.asked: dict[int, Inquiry] = {}
@@ -163,6 +163,7 @@ class Worker:
             self._slots, self._heard_s = Slots(self._arena), self._loop.now
             self._loans = Loans(self._front, self._arena.page)
             self.digest, self.engine = told["digest"], f"{told['engine']}, {told['provider']}"
+            self.degraded = told["degraded"]
             self._loop.watch(self._front, self._hear)
             self._say(bytes((wire.TOKEN,)) + self._terms.token.encode())
             self._changed(self)

@@ -50,8 +50,8 @@ def test_a_request_and_the_next_one(plain: Front, client: socket.socket) -> None
 def test_nothing_waits_for_a_full_segment(plain: Front, client: socket.socket) -> None:
     client.sendall(request("/echo"))
     answer(client)
-    accepted = next(reversed(plain.connections.idle))._socket
-    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    [accepted] = plain.connections.open
+    assert accepted._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from edgekit_runtime import releases, switches
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.manifest import EngineNeed
-from edgekit_server import memory
+from edgekit_server import memory, metrics
 from edgekit_server.http import Refused
 from tests.runtime.bundles import APP, Parcels, contents, go_live, samples, weights, write
 from tests.runtime.server.house import SLOW, Got, House, row
@@ -72,6 +72,19 @@ class TestSwap:
         assert house.residents.find(APP).why == "it ended with SIGSEGV"
         switches.rollback(home, APP, "")
         assert house.ready().digest == old.digest
+
+
+def test_one_that_runs_by_less_than_it_demands_serves_and_is_told(home: Path, moody: Made, open_house: Open) -> None:
+    release = go_live(moody(2, engines=(EngineNeed("moody", providers=("fast",), threads=2),)), home)
+    trouble = "cpu runs it, fast did not start"
+    releases.mark(release, "good", proof={"share": 0.0, "engine": "moody 1", "provider": "cpu", "degraded": trouble})
+    house = open_house()
+    house.ready()
+    assert right(house.answer(row(1.0)))
+    [(_, _, state, why)] = house.residents.states()
+    assert (state, why) == ("READY", f"degraded: {trouble}")
+    told = metrics.text(house.residents, house.residents.ledger.all())
+    assert f'edgekit_model_degraded{{model="{APP}",version="2"}} 1' in told
 
 
 class TestMemory:
