@@ -60,8 +60,9 @@ CLEAR = 'for i in 1 2 3 4 5; do rm -rf "$@" 2>/dev/null && sleep 0.2 && [ ! -e "
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What a device got: the engine's package and version, and whether anything had to be installed."""
+    """What a device got: the engine's package and version, and whether anything had to be installed; and where."""
 
+    home: str
     engine: str
     version: str | None
     python: str
@@ -124,7 +125,7 @@ def setup(
         _shell(transport, SWITCH_ENV, facts["home"], _install(transport, facts["home"], kit, tell))
     trusted = devices.call(transport, "trust", stdin={"line": signer.allowed_line()})["added"]
     version = devices.probe(transport)["engines"].get(engine.package)
-    return Provisioned(engine.package, version, facts["python"], fresh, trusted)
+    return Provisioned(facts["home"], engine.package, version, facts["python"], fresh, trusted)
 
 
 def _serving(there: dict[str, str | None], server: bool, grpc: bool) -> tuple[tuple[Path, ...], tuple[str, ...]]:

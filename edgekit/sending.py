@@ -57,7 +57,7 @@ class Sent:
 
 
 def send(load: Load, device: Conversation, tell: Callable[[str], None]) -> Sent:
-    """Send what the device lacks, and have it do what the order says; it has told what it is (``push.met``).
+    """Send what the device lacks, and have it do what the order says; it has told what it is already.
 
     Raises: BundleError and its kin, DeviceError, TransportError. What a cut left, the next push goes on with.
     """

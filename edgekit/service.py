@@ -25,14 +25,20 @@ RUNTIME = "edgekit-runtime"
 HINT = "such as --service 'python /home/pi/loop.py' or --service 'edgekit-runtime serve'"
 
 LOOK = "id -u; if [ -d /run/systemd/system ]; then echo systemd; else echo none; fi"
-INSTALL = """\
-set -e
-unit=$1
+MANAGER = """\
 if [ "$(id -u)" = 0 ]; then
   place=/etc/systemd/system; set --
 else
   place=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user; set -- --user
   export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"
+fi
+"""
+"""Where its units lie, and the words that it takes before all others."""
+INSTALL = f"""\
+set -e
+unit=$1
+{MANAGER}\
+if [ "$1" = --user ]; then
   user=$(id -un)
   for by in "" "sudo -n"; do $by loginctl enable-linger "$user" >/dev/null 2>&1 && break; done || :
   [ -e "/var/lib/systemd/linger/$user" ] || echo lingerless
@@ -45,14 +51,9 @@ systemctl "$@" daemon-reload
 systemctl "$@" --quiet enable "$unit"
 systemctl "$@" --no-block restart "$unit"
 """
-RENEW = """\
+RENEW = f"""\
 unit=$1 home=$2
-if [ "$(id -u)" = 0 ]; then
-  place=/etc/systemd/system; set --
-else
-  place=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user; set -- --user
-  export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"
-fi
+{MANAGER}\
 if grep -qsF "EDGEKIT_HOME=$home\\"" "$place/$unit"; then systemctl "$@" --no-block try-restart "$unit" || :; fi
 """
 
@@ -140,7 +141,6 @@ def install(transport: Transport, served: Service) -> Installed:
     return Installed(name, f"its log, there: journalctl {'' if root else '--user '}-u {name}")
 
 
-def renew(transport: Transport) -> None:
+def renew(transport: Transport, home: str) -> None:
     """Have a server that runs as a service start anew, in the environment that has just been put in place."""
-    home = devices.probe(transport)["home"]
     transport.run(["sh", "-c", RENEW, "edgekit", of_device.SERVER, home]).check()

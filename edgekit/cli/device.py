@@ -173,7 +173,7 @@ def setup(
             grpc=grpc,
         )
         if done.installed:
-            services.renew(transport)
+            services.renew(transport, done.home)
         serving = services.install(transport, served) if served else None
     if as_json:
         facts = {"engine": done.engine, "engine_version": done.version, "python": done.python}

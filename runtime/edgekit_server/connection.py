@@ -6,7 +6,6 @@ One whose requests are all for the same worker is lent to that: then nothing is 
 from __future__ import annotations
 
 import socket
-import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Sequence
 
@@ -149,14 +148,7 @@ class Connection:
         if request is None:
             reading.step()
             return self._owner.loop.soon(partial(self._guarded, partial(self._ask, reading)))
-        reply = partial(self._answer, reading)
-        try:
-            self._owner.handle(request, reply)
-        except Refused as refused:
-            reply(refused.response())
-        except Exception:  # the outermost frame of a request: whatever it was, the others go on
-            traceback.print_exc()
-            reply(Refused(500, "internal error").response())
+        return self._owner.put(request, partial(self._answer, reading))
 
     def _read_on(self) -> None:
         """What came before the last answer was out."""

@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import socket
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
@@ -59,6 +60,16 @@ class Clients:
         self.idle: dict[Connection, None] = {}
         self.ending, self.refused, self._held = False, 0, 0
         loop.later(LOOK_S, self._look)
+
+    def put(self, request: Request, reply: Reply) -> None:
+        """Have a request answered, whatever it is: the outermost frame, so that the others go on."""
+        try:
+            self.handle(request, reply)
+        except Refused as refused:
+            reply(refused.response())
+        except Exception:
+            traceback.print_exc()
+            reply(Refused(500, "internal error").response())
 
     def hold(self, count: int) -> None:
         """Raises: Refused where clients hold too much already."""

@@ -6,7 +6,7 @@ Whatever is not for its model, or is out of the ordinary, or is to be refused, i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping
 
 from edgekit_server import named, routes
 from edgekit_server.http import Refused
@@ -15,6 +15,7 @@ from edgekit_server.wire import OIP, TF_SERVING
 if TYPE_CHECKING:
     from edgekit_server.admission import Admission
     from edgekit_server.http import Head
+    from edgekit_server.routes import Route
 
 DIALECTS = {"infer": OIP, "predict": TF_SERVING}
 MOST_KNOWN = 64
@@ -55,6 +56,10 @@ class Errands:
         if not (mine and ordinary and head.length <= self._most):
             raise Refused(421, "this is for the front to answer")
         self.admission.check(head.headers, peer, route)
-        dialect = DIALECTS[route.name]
-        length = routes.header_length(head.headers) if dialect == OIP else None
-        return Errand(head, dialect, length, any(name in head.headers for name in named.HEADERS))
+        return Errand(head, *spoken(route, head.headers), any(name in head.headers for name in named.HEADERS))
+
+
+def spoken(route: Route, headers: Mapping[str, str]) -> tuple[int, int | None]:
+    """The dialect of an inference, and how many bytes of its body are JSON; None for all. Raises: Refused."""
+    dialect = DIALECTS[route.name]
+    return dialect, routes.header_length(headers) if dialect == OIP else None

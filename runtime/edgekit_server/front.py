@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Callable, Iterable
 
 from edgekit_server import documents, metrics, routes
 from edgekit_server.admission import Admission
+from edgekit_server.errands import DIALECTS, spoken
 from edgekit_server.http import Refused, Response, document
 from edgekit_server.named import Named, named
-from edgekit_server.wire import OIP, TF_SERVING
 from edgekit_server.workers import Inquiry
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Reply = Callable[[Response], None]
 
 SERVER = "edgekit-runtime"
-INFERENCES = ("infer", "predict")
 BODY_MOST, OTHER_BODY_MOST = 64 << 20, 64 << 10
 """Bytes of a request for a model that is still to be loaded, and of one that is no inference."""
 
@@ -42,7 +41,7 @@ class Front:
         done: Reply = partial(_tell, name, reply) if name else reply
         try:
             self._admission.check(request.headers, request.peer, route)
-            if route.name in INFERENCES:
+            if route.name in DIALECTS:
                 self._infer(request, route, (started, done))
             elif route.name == "load":
                 self._residents.load(route.model, lambda resident: done(_loaded(resident)))
@@ -55,7 +54,7 @@ class Front:
         """Bytes that the body of a request may have: what its model takes, little where it is for no model."""
         with suppress(Refused):  # ``handle`` says why
             route = routes.find(head.method, head.path)
-            if route.name in INFERENCES:
+            if route.name in DIALECTS:
                 serving = self._residents.find(route.model).serving
                 return serving.most if serving else BODY_MOST
         return OTHER_BODY_MOST
@@ -69,10 +68,7 @@ class Front:
             tally.took(response.status, int((time.monotonic() - started) * 1e9))
             reply(response)
 
-        oip = route.name == "infer"
-        length = routes.header_length(request.headers) if oip else None
-        dialect = OIP if oip else TF_SERVING
-        inquiry = Inquiry(request.body, dialect, length, counted, route.version, started)
+        inquiry = Inquiry(request.body, *spoken(route, request.headers), counted, route.version, started)
         self._residents.ask(route.model, inquiry)
 
     def _answer(self, route: Route, query: str) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import traceback
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -100,14 +99,7 @@ class Server:
             self._connections.release(size)
             reply(response)
 
-        try:
-            self._connections.handle(request, released)
-        except Refused as refused:
-            released(refused.response())
-        except Exception:  # the outermost frame of a request: whatever it was, the others go on
-            traceback.print_exc()
-            released(Refused(500, "internal error").response())
-        return None
+        return self._connections.put(request, released)
 
     def _hand_back(self, answered: asyncio.Future[Response], response: Response) -> None:
         """The parts are free when this is back."""

@@ -48,12 +48,3 @@ def start(theirs: socket.socket, app: str, terms: Terms) -> subprocess.Popen[byt
         stdin=subprocess.DEVNULL,
         stdout=2,
     )
-
-
-def memory(pid: int) -> int:
-    """Bytes of a process that no other one shares, 0 when it has gone."""
-    try:
-        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
-    except (OSError, ValueError):
-        return 0
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,9 @@
-"""Memory: what a release is going to take, and whether there is room for it."""
+"""Memory: what a release is going to take and a worker has taken, and whether there is room for more."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit_runtime import bundle as bundles
@@ -25,6 +27,15 @@ def predicted(bundle: Bundle) -> int:
         if isinstance(measured, (int, float)) and 0 < measured < 1 << 20:
             return ENGINE + int(measured * (1 << 20))
     return ENGINE + TIMES_THE_MODEL * bundle.layer(bundles.MODEL_TYPE).size
+
+
+def taken(pid: int) -> int:
+    """Bytes of a process that no other one shares, 0 when it has gone."""
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def available() -> int:

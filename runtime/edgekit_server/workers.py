@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable
 
 from edgekit_runtime import processes
-from edgekit_server import launch, wire
+from edgekit_server import launch, memory, wire
 from edgekit_server.arena import Arena, Slots
 from edgekit_server.asked import AGAIN, headers_of
 from edgekit_server.http import Bytes, Refused, Response
@@ -139,7 +139,7 @@ class Worker:
 
     def memory(self) -> int:
         """Bytes of it that no other process shares."""
-        return launch.memory(self.pid)
+        return memory.taken(self.pid)
 
     @property
     def _limit_s(self) -> float:

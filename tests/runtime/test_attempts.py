@@ -22,6 +22,7 @@ from edgekit_runtime.home import compiled
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.prove import prove
 from edgekit_runtime.setting import Setting, ladder, pinned
+from tests.lab import distribution
 from tests.runtime.bundles import (
     APP,
     MANIFEST,
@@ -71,13 +72,7 @@ class Brittle:
 @pytest.fixture
 def brittle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of another distribution, which every process finds."""
-    place = tmp_path / "site"
-    (place / "brittle-1.dist-info").mkdir(parents=True)
-    (place / "brittle.py").write_text(BRITTLE)
-    (place / "brittle-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: brittle\nVersion: 1\n")
-    (place / "brittle-1.dist-info" / "entry_points.txt").write_text(
-        "[edgekit_runtime.engines]\nbrittle = brittle:load\n"
-    )
+    place = distribution.engine(tmp_path / "site", "brittle", BRITTLE)
     monkeypatch.setenv("PYTHONPATH", str(place))
     monkeypatch.syspath_prepend(str(place))
 

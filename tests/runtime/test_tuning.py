@@ -19,6 +19,7 @@ from edgekit.signing import Signer
 from edgekit_runtime import attempts, engines, releases, switches, tuning
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.setting import Tuned, tuned
+from tests.lab import distribution
 from tests.runtime.bundles import APP, contents, install, linear, write
 
 SHARES = st.lists(st.floats(0.01, 100), max_size=tuning.ROUNDS)
@@ -125,12 +126,8 @@ def test_threads_of_an_engine_stay_on_its_cores_and_the_caller_s_does_not() -> N
 @pytest.fixture(params=["sleepy", "brittle"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An engine of another distribution, which every process finds."""
-    name, place = str(request.param), tmp_path / "site"
-    (place / f"{name}-1.dist-info").mkdir(parents=True)
-    (place / f"{name}.py").write_text(ENGINE.format(name=name))
-    (place / f"{name}-1.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-    entry = f"[edgekit_runtime.engines]\n{name} = {name}:load\n"
-    (place / f"{name}-1.dist-info" / "entry_points.txt").write_text(entry)
+    name = str(request.param)
+    place = distribution.engine(tmp_path / "site", name, ENGINE.format(name=name))
     monkeypatch.setenv("PYTHONPATH", str(place))
     monkeypatch.syspath_prepend(str(place))
     monkeypatch.setattr(tuning, "is_busy", tuning.is_busy)  # the engine changes it in this process, too

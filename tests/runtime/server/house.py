@@ -18,6 +18,7 @@ from edgekit_server.loop import Loop
 from edgekit_server.residents import Residents
 from edgekit_server.wire import OIP
 from edgekit_server.workers import Inquiry, Worker
+from tests.lab import distribution
 from tests.runtime.bundles import APP
 
 CRASH, HANG, RAISE, SLOW = 666.0, 777.0, 888.0, 999.0
@@ -57,11 +58,7 @@ class Moody:
 
 def install_moody(place: Path) -> Path:
     """A folder for PYTHONPATH, in which the engine is a distribution."""
-    (place / "moody-1.dist-info").mkdir(parents=True)
-    (place / "moody.py").write_text(MOODY)
-    (place / "moody-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: moody\nVersion: 1\n")
-    (place / "moody-1.dist-info" / "entry_points.txt").write_text("[edgekit_runtime.engines]\nmoody = moody:load\n")
-    return place
+    return distribution.engine(place, "moody", MOODY)
 
 
 @dataclass(frozen=True)
