@@ -18,6 +18,7 @@ SECONDS := 60
 TORCH_PIP := .venv/bin/python -m pip --python .venv-torch/bin/python install -qq --disable-pip-version-check --no-input
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
+EXTRAS := dask mqtt otel postgresql tensorflow web
 UV   := uv==0.13.9
 LOCK := --python .venv/bin/python --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
 	--annotation-style line --custom-compile-command "make lock" --overrides requirements/overrides.txt
@@ -38,7 +39,7 @@ test-slow: $(TEST) ## the slow tests
 	@$(IN_VENV) python -m pytest -m slow $(ARGS)
 
 test-torch: $(TORCH) ## the tests that need PyTorch, in an environment of their own
-	@.venv-torch/bin/pytest -m torch -p no:anyio $(ARGS)
+	@.venv-torch/bin/pytest -m torch $(ARGS)
 
 lies: $(TEST) ## 100,000 lies to a server (LIES=N), beside a crowd and somebody honest
 	@EDGEKIT_LIES=$(LIES) $(IN_VENV) python -m pytest -m slow -s tests/runtime/server/test_lies.py $(ARGS)
@@ -56,10 +57,10 @@ lock: $(CORE) ## bring the locks up to pyproject.toml; newest versions with ARGS
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export UV_CACHE_DIR="$$tmp/cache" && \
 	.venv/bin/python -m pip install -q --target "$$tmp" $(UV) && \
 	lock() { "$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) pyproject.toml requirements/core.in "$$@"; } && \
-	lock --extra tensorflow --group test --group lint requirements/test.in -o requirements/test.txt && \
+	lock $(EXTRAS:%=--extra %) --group test --group lint requirements/test.in -o requirements/test.txt && \
 	lock -c requirements/test.txt -o requirements/core.txt && \
 	"$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) -c requirements/test.txt requirements/fuzz.in -o requirements/fuzz.txt && \
-	"$$tmp/bin/uv" pip compile -q $(LOCK) --no-deps --python-version 3.12 $(ARGS) requirements/onnx2tf.in -o edgekit/passes/onnx2tf.txt
+	"$$tmp/bin/uv" pip compile -q $(LOCK:3.11=3.12) --no-deps $(ARGS) requirements/onnx2tf.in -o edgekit/passes/onnx2tf.txt
 
 clean: ## remove .venv and everything else that was built
 	rm -rf .venv .venv-torch .venv-fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -32,6 +32,10 @@ class Waits:
 
     spent: list[tuple[float, float]] = field(default_factory=list)
 
+    @property
+    def longest_s(self) -> float:
+        return max(took for _, took in self.spent)
+
     def ms(self, part: int, spans: list[tuple[float, float]]) -> float:
         """The percentile of this number, in milliseconds, of the questions within these spans of time."""
         within = [took for at, took in self.spent if any(start <= at < end for start, end in spans)]
