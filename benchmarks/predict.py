@@ -21,7 +21,8 @@ import numpy as np
 from edgekit.cli.output import print_table
 from edgekit_runtime import bundle as bundles
 from edgekit_runtime import golden, session
-from edgekit_runtime.report import Recorder, Spool
+from edgekit_runtime.recorder import Recorder
+from edgekit_runtime.spool import Spool
 
 ROUNDS = 5000
 WARM_UP = 200

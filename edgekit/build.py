@@ -8,19 +8,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.building import blame, guard, pack, recipe
+from edgekit.building import blame, guard, learning, pack, profile, recipe
 from edgekit.building.guard import Verdict
-from edgekit.building.lineup import Lineup
+from edgekit.building.lineup import Entry, Lineup
 from edgekit.building.measure import Measured
 from edgekit.building.order import Order
 from edgekit.building.pack import Findings
 from edgekit.building.recipe import Recipe
 from edgekit.building.workshop import Workshop
 from edgekit.bundle import Contents
+from edgekit.data.scrutiny import Scrutiny
 from edgekit.model import Model
 from edgekit.passes import all_passes
 from edgekit.precision import Precision
 from edgekit.target import Target
+from edgekit_runtime.manifest import canonical
+from edgekit_watch import calibration
 
 FIRST = (Precision.FLOAT32, Precision.INT8)
 """What every build tries; the rest is tried where int8 does not ship, or where it was asked for."""
@@ -55,6 +58,8 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
     Raises: ModelError for a model of which no candidate can be made, DataError, ConfigError, EngineError.
     """
     order.check_data()
+    learned = learning.profile(target, order.learned)
+    target = learned.target
     recipes = recipe.plan(source, target, order.precisions or target.precisions, all_passes(), order.formats)
     with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder, ExitStack() as stack:
         workshop = Workshop(target, order, Path(folder), tell)
@@ -62,7 +67,13 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
         lineup.add([each for each in recipes if _goes_first(each, order)])
         scrutiny = lineup.scrutiny()
         choice = _chosen(lineup, recipes, workshop)
-        notes = (*choice.verdict.notes, *_notes(lineup, workshop), *scrutiny.notes, *workshop.unsettled())
+        notes = (
+            *learned.notes,
+            *choice.verdict.notes,
+            *_notes(lineup, workshop),
+            *scrutiny.notes,
+            *workshop.unsettled(),
+        )
         verdict = Verdict(choice.verdict.ok, (*lineup.failures, *choice.verdict.reasons), notes)
         if choice.index is None:
             blamed = replace(verdict, notes=(*verdict.notes, *_at_fault(lineup, choice.measured, workshop)))
@@ -71,7 +82,30 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
         measured = tuple(replace(each, chosen=index == choice.index) for index, each in enumerate(choice.measured))
         vectors = pack.vectors(lineup.baseline.session, entry.session, lineup.samples(), measured[0].samples)
         findings = Findings(measured, verdict, lineup.explained(entry), scrutiny.manifests)
-        return Outcome(target, measured, verdict, pack.contents(source, entry.candidate, order, vectors, findings))
+        contents = pack.contents(source, entry.candidate, order, vectors, findings)
+        watched = replace(contents, calibration=_profile(entry, lineup, scrutiny), twin=_twin(entry, lineup, order))
+        return Outcome(target, measured, verdict, watched)
+
+
+def _profile(chosen: Entry, lineup: Lineup, scrutiny: Scrutiny) -> bytes:
+    """What the chosen one is fed and answers. Raises: DataError, EngineError."""
+    calibrated, evaluated = (
+        (lineup.samples(role), scrutiny.manifests[role]["samples"]) for role in ("calibration", "evaluation")
+    )
+    fed = profile.inputs(chosen.session, chosen.candidate.model, *calibrated)
+    return calibration.dump(
+        calibration.Calibration(fed, profile.outputs(chosen.session, chosen.candidate.model, *evaluated))
+    )
+
+
+def _twin(chosen: Entry, lineup: Lineup, order: Order) -> tuple[bytes, bytes] | None:
+    """The float model in the chosen one's format, and its interface; None unless it is wanted, and another."""
+    wanted = (chosen.candidate.recipe.format, Precision.FLOAT32)
+    for entry in lineup.entries if order.shadow else ():
+        recipe, candidate = entry.candidate.recipe, entry.candidate
+        if entry is not chosen and (recipe.format, recipe.precision) == wanted:
+            return candidate.model.path.read_bytes(), canonical(candidate.interface.as_dict())
+    return None
 
 
 def _goes_first(each: Recipe, order: Order) -> bool:
@@ -102,7 +136,8 @@ def _repairs(each: Recipe, measured: Sequence[Measured], workshop: Workshop) -> 
     if each.precision not in (Precision.MIXED, Precision.INT16X8):
         return True
     whole = [one for one in measured if one.format == each.format.value and one.precision == Precision.INT8.value]
-    if not order.precisions and workshop.latency_counts and not order.budget.asks_for_small:
+    known = workshop.latency_counts or sum(one.on_devices is not None for one in measured) > 1
+    if not order.precisions and known and not order.budget.asks_for_small:
         whole = [one for one in whole if guard.faster(one, measured)]
     broken = [guard.broken(one, measured[0], order.budget, comparable_host=False) for one in whole]
     return any(lines and all(each.float_helps for each in lines) for lines in broken)

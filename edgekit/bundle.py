@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from edgekit_runtime.bundle import (
     open_layout,
 )
 from edgekit_runtime.manifest import Manifest, canonical
+from edgekit_watch import calibration
+from edgekit_watch.shadow import TWIN_TYPE
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 SIGNATURE_LAYER_TYPE = "application/vnd.openssh.signature"
@@ -39,11 +41,17 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a bundle: the manifest, the model's bytes and the golden vectors' (.npz)."""
+    """What goes into a bundle: the manifest, the model's bytes and the golden vectors' (.npz).
+
+    ``calibration``: the profile to watch quality by, in JSON, or none. ``twin``: the float model to do so, in the same
+    format, and its interface, in JSON.
+    """
 
     manifest: Manifest
     model: bytes
     golden: bytes
+    calibration: bytes = b""
+    twin: tuple[bytes, bytes] | None = None
 
 
 def write(contents: Contents, destination: Path, signer: Signer) -> Bundle:
@@ -128,7 +136,17 @@ def _image(contents: Contents, blobs: dict[str, bytes]) -> Descriptor:
     config = _put(blobs, CONFIG_TYPE, manifests.dump(contents.manifest))
     model = _put(blobs, f"{MODEL_TYPE}+{contents.manifest.format}", contents.model)
     golden = _put(blobs, GOLDEN_TYPE, contents.golden)
-    return _put(blobs, IMAGE_TYPE, _manifest(ARTIFACT_TYPE, config, [model, golden]))
+    layers = [model, golden, *_for_quality(contents, blobs)]
+    return _put(blobs, IMAGE_TYPE, _manifest(ARTIFACT_TYPE, config, layers))
+
+
+def _for_quality(contents: Contents, blobs: dict[str, bytes]) -> Iterator[Descriptor]:
+    if contents.calibration:
+        yield _put(blobs, calibration.MEDIA_TYPE, contents.calibration)
+    if contents.twin:
+        model, interface = contents.twin
+        yield _put(blobs, f"{TWIN_TYPE}+json", interface)
+        yield _put(blobs, f"{TWIN_TYPE}+{contents.manifest.format}", model)
 
 
 def _signature(image: Descriptor, signature: str, blobs: dict[str, bytes]) -> Descriptor:

@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of a part, ``model`` or ``golden``."""
+    """Bytes of a part: ``model``, ``golden``, ``calibration`` or ``twin``."""
 
     part: str
     a: int

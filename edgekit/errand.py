@@ -21,7 +21,8 @@ from edgekit.hooks import FOLDER
 from edgekit.policy import Calls, Look
 from edgekit.push import Parcel, Pushed
 from edgekit.transports import Transport
-from edgekit_runtime.report import Window, merge, summed
+from edgekit_runtime.histogram import merge, summed
+from edgekit_runtime.windows import Window
 
 PUSHED, FAILED, OFFLINE, WITHDRAWN = "pushed", "failed", "offline", "withdrawn"
 
@@ -104,7 +105,7 @@ def look(errand: Errand) -> Look:
     try:
         with reached(errand.device, _options(errand)) as transport:
             app = devices.app(transport, errand.app)
-            windows = [window for window in reports.windows(transport) if window.app == errand.app]
+            windows = list(reports.windows(transport, errand.app))
     except EdgekitError as error:
         return Look(None, silent=error.message)
     return Look(

@@ -24,14 +24,16 @@ from edgekit_runtime.home import NAME
 FILE = "fleet.toml"
 
 DeviceName = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
+Address = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+(%\w+)?\]):[0-9]{1,5}\Z")]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``[devices.NAME]``: where it is, what it is, and words to select it by."""
+    """``[devices.NAME]``: where it is, what it is, words to select it by, and where others reach its server."""
 
     uri: str
     target: str
     tags: list[str] = []
+    server: Address | None = None
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,12 +43,13 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """One machine of the fleet."""
+    """One machine of the fleet. ``server``: HOST:PORT where others than itself reach its server; "" for none."""
 
     name: str
     uri: str
     target: str
     tags: tuple[str, ...] = ()
+    server: str = ""
 
 
 def load(folder: Path) -> tuple[Device, ...]:
@@ -55,7 +58,7 @@ def load(folder: Path) -> tuple[Device, ...]:
     if not path.exists():
         return ()
     document = decode(read_toml(path), Document, Path(FILE))
-    return tuple(Device(name, e.uri, e.target, tuple(e.tags)) for name, e in document.devices.items())
+    return tuple(Device(name, e.uri, e.target, tuple(e.tags), e.server or "") for name, e in document.devices.items())
 
 
 def find(folder: Path, name: str | None) -> Device:
@@ -107,6 +110,19 @@ def add(folder: Path, device: Device, *, replace: bool = False) -> None:
     _write(path, ways, {**_devices(text), device.name: entry})
 
 
+def serve(folder: Path, name: str, server: str) -> None:
+    """Write where others reach a device's server, or with "" that nobody does. Raises: ConfigError."""
+    path = folder / FILE
+    devices = _devices(_read(path))
+    before = devices[name]
+    after = {
+        **{key: value for key, value in before.items() if key != "server"},
+        **({"server": server} if server else {}),
+    }
+    if after != before:
+        _write(path, [lambda: _edited(_read(path), name, after)], {**devices, name: after})
+
+
 def remove(folder: Path, name: str) -> None:
     """Take a device out of fleet.toml, comments kept; nothing happens when it is not there. Raises: ConfigError."""
     if name in [device.name for device in load(folder)]:
@@ -149,12 +165,17 @@ def _edited(text: str, name: str, entry: dict[str, Any] | None) -> str:
     if entry is None:
         devices.pop(name)
     else:
-        devices.setdefault(name, {}).update({key: entry[key] for key in entry if devices[name].get(key) != entry[key]})
+        table = devices.setdefault(name, {})
+        table.update({key: entry[key] for key in entry if table.get(key) != entry[key]})
+        for key in table.keys() - entry.keys():
+            table.pop(key)
     return tomlkit.dumps(document)
 
 
 def _entry(device: Device) -> dict[str, Any]:
-    entry: dict[str, Any] = msgspec.to_builtins(Entry(device.uri, device.target, list(device.tags)))
+    entry: dict[str, Any] = msgspec.to_builtins(
+        Entry(device.uri, device.target, list(device.tags), device.server or None)
+    )
     return entry
 
 

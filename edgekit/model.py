@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from edgekit.errors import ConversionError, UnsupportedFormat
+from edgekit_postprocess import Postprocess
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.interface import Interface
-from edgekit_runtime.postprocess import Postprocess
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 

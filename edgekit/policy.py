@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from edgekit_runtime.report import percentile
+from edgekit_runtime.histogram import percentile
 
 MAX_FAILED = 0.1
 """Of each wave after the canary, unless somebody says otherwise."""
@@ -18,7 +18,7 @@ Z = 1.96
 
 @dataclass(frozen=True)
 class Calls:
-    """What was counted of a release on one device: as in ``edgekit_runtime.report.Window``."""
+    """What was counted of a release on one device: as in ``edgekit_runtime.windows.Window``."""
 
     buckets: dict[int, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def decide(wave: int, tally: Tally, max_failed: float, *, last: bool = False) ->
     return Decision(wave, True, (counts, *tally.failures))
 
 
-def bounds(hits: int, number: int) -> tuple[float, float]:
+def bounds(hits: float, number: int) -> tuple[float, float]:
     """Between which shares the true one lies, when ``hits`` of ``number`` were seen (Wilson, JASA 1927)."""
     if not number:
         return 0.0, 1.0

@@ -89,6 +89,7 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     targets: list[str] = []
     signing_key: str | None = None
     expires_days: Annotated[int, msgspec.Meta(ge=1, le=36500)] | None = None
+    shadow: bool = False
     data: Data = Data()
     inputs: dict[str, InputTable] = {}
     preprocess: dict[str, PreprocessTable] = {}

@@ -24,8 +24,11 @@ from edgekit.transports import Transport
 
 OLDEST_PYTHON = (3, 8)
 INSTALL_TIMEOUT_S = 1800.0
+ALWAYS = ("edgekit_runtime", "edgekit_postprocess", "edgekit_watch")
 GRPC = ("grpcio", "protobuf>=4.22")
 """The extra of the server's wheel."""
+MQTT = ("paho-mqtt>=2.0",)
+"""That of the courier's; it is small, and so always brought along."""
 
 HAS_ENV = """\
 [ "$(cat "$1/env/complete" 2>/dev/null)" = "$2" ] && "$1/env/bin/python" -Ic "import edgekit_runtime" 2>/dev/null
@@ -109,16 +112,18 @@ def setup(
     offline: bool = False,
     server: bool = False,
     grpc: bool = False,
+    courier: bool = False,
 ) -> Provisioned:
-    """``server``: bring it, ``grpc``: with gRPC; where they are, they stay.
+    """``server``, ``courier``: bring them, ``grpc``: the server with gRPC; where they are, they stay.
 
     Raises: DeviceError, ConfigError, TransportError.
     """
     facts = devices.probe(transport)
     check(facts, target)
     served, spoken = _serving(facts["packages"], server, grpc)
-    own = (wheels.runtime_wheel(), *served)
-    kit = Kit((*requirements(facts, target, engine), *spoken), own, wheels.Python.of(facts), offline)
+    carried, posted = _carrying(facts["packages"], courier)
+    own = (*map(wheels.own, ALWAYS), *served, *carried)
+    kit = Kit((*requirements(facts, target, engine), *spoken, *posted), own, wheels.Python.of(facts), offline)
     fresh = not _has(transport, facts["home"], kit.identity)
     if fresh:
         tell("collecting wheels")
@@ -132,7 +137,12 @@ def _serving(there: dict[str, str | None], server: bool, grpc: bool) -> tuple[tu
     """The server's wheel and what it asks for, as far as either is wanted or there."""
     had = there.get("edgekit-server")
     spoken = GRPC if grpc or (had and there.get("grpcio")) else ()
-    return ((wheels.server_wheel(),) if server or spoken or had else ()), spoken
+    return ((wheels.own("edgekit_server"),) if server or spoken or had else ()), spoken
+
+
+def _carrying(there: dict[str, str | None], courier: bool) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The courier's wheel and what it asks for, where it is wanted or there."""
+    return ((wheels.own("edgekit_courier"),), MQTT) if courier or there.get("edgekit-courier") else ((), ())
 
 
 def check(facts: dict[str, Any], target: Target) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -139,12 +139,21 @@ def _load(parcel: Parcel, allow_downgrade: bool) -> sending.Load:
 
 
 def rollback(
-    app: str, device: Device, transport: Transport, tell: Callable[[str], None], *, hooks: Path = hooking.FOLDER
+    app: str,
+    device: Device,
+    transport: Transport,
+    tell: Callable[[str], None],
+    *,
+    words: Sequence[str] = (),
+    hooks: Path = hooking.FOLDER,
 ) -> dict[str, Any]:
-    """The release that a device serves once it has gone back. Raises: NotInstalled, DeviceError, BundleError."""
+    """The release that a device serves once it has gone back. Raises: NotInstalled, DeviceError, BundleError.
+
+    ``words``: further ones for the device's command, such as a rule's reason.
+    """
     current = devices.app(transport, app).get("current")
     left = current["digest"] if current else ""
-    release = devices.call(transport, "rollback", app)
+    release = devices.call(transport, "rollback", app, *words)
     event = hooking.Event(device.name, device.uri, app, release["digest"], left, outcome="live")
     hooking.inform("on-rollback", event, hooks, tell)
     return release
@@ -168,6 +177,7 @@ def _preflight(parcel: Parcel, device: Device, tell: Callable[[str], None], fact
     """Before a byte is sent; the proof decides the rest. Raises: EngineNotInstalled, IncompatibleTarget."""
     manifest = parcel.bundle.manifest
     preflight.check_engines(device.name, manifest.engines, facts)
+    preflight.check_ends(device.name, manifest.interface, facts)
     try:
         found = _fingerprint(parcel)
     except UnsupportedFormat as error:

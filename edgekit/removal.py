@@ -18,7 +18,7 @@ from edgekit.transports import Transport
 DATA = ("audit.log", "audit.log.1", "reports")
 """What the device has noted: ``--keep-data`` leaves it there."""
 OURS = re.compile(
-    r"(env|envs|apps|blobs|incoming|lock|trust|audit\.log|audit\.log\.1|reports|\.[a-z.]+\.tmp|([a-z]+-|env\.)[0-9a-f]{32})"
+    r"(env|envs|apps|blobs|compiled|courier|incoming|lock|trust|audit\.log|audit\.log\.1|reports|\.[a-z.]+\.tmp|([a-z]+-|env\.)[0-9a-f]{32})"
 )
 """The layout of ``edgekit_runtime.home``, and what ``provision`` and ``device.scratch`` may have left unfinished."""
 BUSY = 96

@@ -1,66 +1,101 @@
-"""Reports: a device's windows of latencies, brought to the store."""
+"""Reports: what a device measured, brought to the store part by part, each of which is kept before the next is asked
+for: a way that is cut loses nothing and repeats nothing.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgekit import device as devices
+from edgekit.advice import serving
 from edgekit.errors import DeviceError
 from edgekit.transports import Transport
 from edgekit_runtime.home import NAME
-from edgekit_runtime.report import Window, parse
+from edgekit_runtime.windows import LATEST_S, Window, parse
 
 if TYPE_CHECKING:
-    from edgekit.store import Store  # a push to one device needs no database
+    from edgekit.store import Clock, Store  # a push to one device needs no database
 
-MOST_BUCKET = 2500
-"""γ^2500 nanoseconds are more than 10,000 years."""
-MOST_CALLS = 1 << 40
-MOST_CODES = 100
-MOST_SEQ = (1 << 31) - 1
-LATEST_S = 1e11
+MOST_PARTS = 100
+"""Of 2 MiB: what a spool holds, several times. Who says that there is more for ever is heard no further for now."""
 
-_RELEASE = re.compile(r"sha256:[0-9a-f]{64}")
-_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_RELEASE, _SESSION = re.compile(r"sha256:[0-9a-f]{64}"), re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def pull(transport: Transport, device: str, store: Store) -> int:
     """How many windows were new. Raises: DeviceError, TransportError, EdgekitError when they cannot be stored."""
-    return store.add(device, windows(transport))
+    from edgekit.advice.serving_store import Servings
+
+    new = 0
+    for part in _parts(transport, store.have(device)):
+        new += store.add(device, part.windows, part.clock)
+        if part.serves is not None:
+            Servings(store).note(serving.read(device, part.serves))
+    return new
 
 
-def windows(transport: Transport) -> Iterator[Window]:
-    """What a device's spools hold. Raises: DeviceError, TransportError."""
-    documents = devices.call(transport, "report").get("windows")
+def windows(transport: Transport, app: str) -> Iterator[Window]:
+    """What a device's spool holds of an app. Raises: DeviceError, TransportError."""
+    for part in _parts(transport, {}, app=app):
+        yield from (window for window in part.windows if window.app == app)
+
+
+@dataclass(frozen=True)
+class _Part:
+    windows: list[Window]
+    clock: Clock
+    serves: list[Any] | None
+
+
+def _parts(transport: Transport, have: dict[str, int], **asked: str) -> Iterator[_Part]:
+    """What comes after ``have``, the last seq by session. The next part is asked for when the one before is done with.
+
+    Raises: as ``windows``.
+    """
+    for _ in range(MOST_PARTS):
+        answer = devices.call(transport, "report", stdin={**asked, "have": have})
+        part = list(windows_of(answer))
+        later = have | {window.session: window.seq for window in sorted(part, key=lambda window: window.seq)}
+        told = answer.get("serves")
+        yield _Part(part, clock(answer), told if isinstance(told, list) else None)
+        if later == have or answer.get("more") is not True:
+            return
+        have = later
+
+
+def windows_of(answer: Mapping[str, Any]) -> Iterator[Window]:
+    """The windows of a part. What no runtime wrote is skipped: a device may say anything. Raises: DeviceError."""
+    documents = answer.get("windows")
     if not isinstance(documents, list):
         raise DeviceError("the device's report has no windows", "'edgekit device setup' brings its runtime up to date")
     return _windows(documents)
 
 
+def clock(answer: Mapping[str, Any]) -> Clock:
+    """The host's clock beside the one of the device that answers now."""
+    from edgekit.store import Clock
+
+    told = answer.get("now_s")
+    known = isinstance(told, (int, float)) and not isinstance(told, bool) and 0 <= told <= LATEST_S
+    return Clock(time.time(), float(told) if known and told is not None else None)
+
+
 def _windows(documents: list[Any]) -> Iterator[Window]:
-    """What no runtime wrote is skipped: a device may say anything."""
     for document in documents:
         try:
             window = parse(json.dumps(document))
         except ValueError:
             continue
-        if _plausible(window):
+        if plausible(window):
             yield window
 
 
-def _plausible(window: Window) -> bool:
-    """Whether a device can have measured this, which every database can hold and every page can show."""
-    counts = (*window.buckets.values(), *window.errors.values())
-    return (
-        NAME.fullmatch(window.app) is not None
-        and _RELEASE.fullmatch(window.release) is not None
-        and all(_WORD.fullmatch(word) for word in (window.session, *window.errors))
-        and all(0 <= index <= MOST_BUCKET for index in window.buckets)
-        and all(0 <= count <= MOST_CALLS for count in counts)
-        and all(0 <= moment <= LATEST_S for moment in (window.start_s, window.end_s))
-        and len(window.errors) <= MOST_CODES
-        and window.seq <= MOST_SEQ
-    )
+def plausible(window: Window) -> bool:
+    """Whether its names are such as they can be; at the rest of what it says ``parse`` has looked."""
+    named = (NAME, window.app), (_RELEASE, window.release), (_SESSION, window.session)
+    return all(pattern.fullmatch(name) for pattern, name in named)

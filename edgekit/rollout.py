@@ -74,6 +74,16 @@ class Rollout:
         """The devices of a wave that are in one of these states."""
         return tuple(part for part in self.parts if part.wave == wave and part.state in states)
 
+    @property
+    def wave(self) -> int:
+        """The last one that has begun."""
+        return max((part.wave for part in self.parts if part.state != WAITING), default=1)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Of all decisions, in their order."""
+        return tuple(reason for decision in self.decisions for reason in decision.reasons)
+
     def to_push(self, wave: int) -> tuple[Part, ...]:
         """The devices of a wave that do not have the release yet."""
         return self.of_wave(wave, WAITING, FAILED, OFFLINE)

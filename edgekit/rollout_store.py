@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from edgekit.errors import ConfigError
 from edgekit.policy import Decision
-from edgekit.rollout import ABORTED, RUNNING, Part, Plan, Rollout
+from edgekit.rollout import ABORTED, HALTED, RUNNING, Part, Plan, Rollout
 from edgekit.store import METADATA, Store
 
 ROLLOUTS = Table(
@@ -113,6 +113,20 @@ class Book:
             row = {"rollout": rollout.number, "number": connection.execute(before).scalar_one(), **asdict(timed)}
             connection.execute(insert(DECISIONS).values(row))
             return _load(connection, rollout.number)
+
+    def hold(self, release: str, rule: str, reason: str) -> list[int]:
+        """Halt the running rollouts of a release, from their next wave on; those that were halted so now.
+
+        One that a person carries on after that, a rule of the same name does not halt again.
+        """
+        running = select(ROLLOUTS.c.number).where(ROLLOUTS.c.state == RUNNING)
+        of_it = running.join(PARTS, PARTS.c.rollout == ROLLOUTS.c.number).where(PARTS.c.release == release).distinct()
+        with self._store.transaction(UNREAD) as connection:
+            found = [_load(connection, number) for number in connection.scalars(of_it).all()]
+        again = [each for each in found if not any(line.startswith(f"rule {rule}:") for line in each.reasons)]
+        for each in again:
+            self.turn(self.decide(each, Decision(each.wave, False, (reason,))), HALTED)
+        return [each.number for each in again]
 
     def turn(self, rollout: Rollout, state: str) -> Rollout:
         """The state of a rollout; one that was aborted, perhaps by somebody else meanwhile, stays so."""

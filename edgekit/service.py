@@ -1,8 +1,8 @@
 """Service: what a device runs by itself, as a systemd unit: started at boot, restarted, watched.
 
-Either a program of the device's own that serves an app, or the server of all. With root it is a unit of the system that
-may read everything and write edgekit's home alone, without capabilities; otherwise one of the user's own, which linger
-keeps running without a login.
+A program of the device's own that serves an app, the server of all, or the courier that brings away what is measured.
+With root it is a unit of the system that may read everything and write edgekit's home alone, without capabilities;
+otherwise one of the user's own, which linger keeps running without a login.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from edgekit_runtime import service as of_device
 from edgekit_runtime.home import NAME
 
 WATCHDOG_S = 300
-SERVER_WATCHDOG_S = 30
+SERVER_WATCHDOG_S, COURIER_WATCHDOG_S = 30, 600
 """A server says twice a second that it is well, also when nobody asks it."""
 PYTHON = ("python", "python3")
-RUNTIME = "edgekit-runtime"
+RUNTIME, DELIVER = "edgekit-runtime", ("deliver",)
 HINT = "such as --service 'python /home/pi/loop.py' or --service 'edgekit-runtime serve'"
 
 LOOK = "id -u; if [ -d /run/systemd/system ]; then echo systemd; else echo none; fi"
@@ -62,8 +62,8 @@ if grep -qsF "EDGEKIT_HOME=$home\\"" "$place/$unit"; then systemctl "$@" --no-bl
 class Service:
     """The words of a command there; ``python`` and ``edgekit-runtime`` are those of edgekit's environment.
 
-    ``app``: which it serves, "" for a server. ``watchdog_s``: it is started again when it has said nothing for so long,
-    a program by its inferences; 0 for never.
+    ``app``: which it serves, "" for the server and the courier. ``watchdog_s``: it is started again when it has said
+    nothing for so long, a program by its inferences; 0 for never.
     """
 
     app: str
@@ -71,8 +71,16 @@ class Service:
     watchdog_s: int = WATCHDOG_S
 
     @property
+    def courier(self) -> bool:
+        return not self.app and self.words[1:] == DELIVER
+
+    @property
+    def server(self) -> bool:
+        return not self.app and not self.courier
+
+    @property
     def unit(self) -> str:
-        return of_device.unit(self.app) if self.app else of_device.SERVER
+        return of_device.unit(self.app) if self.app else of_device.COURIER if self.courier else of_device.SERVER
 
     def command(self, home: str) -> tuple[str, ...]:
         first, *rest = self.words
@@ -98,6 +106,15 @@ def is_server(command: str) -> bool:
 def server(command: str, watchdog_s: int | None = None) -> Service:
     """Raises: ConfigError."""
     return Service("", _words(command), SERVER_WATCHDOG_S if watchdog_s is None else watchdog_s)
+
+
+def is_courier(command: str) -> bool:
+    """Whether a command is that of edgekit's own courier, which then has to be brought."""
+    return command.split() == [RUNTIME, *DELIVER]
+
+
+def courier(watchdog_s: int | None = None) -> Service:
+    return Service("", (RUNTIME, *DELIVER), COURIER_WATCHDOG_S if watchdog_s is None else watchdog_s)
 
 
 def program(app: str, command: str, watchdog_s: int | None = None) -> Service:
@@ -130,7 +147,7 @@ def install(transport: Transport, served: Service) -> Installed:
             None, f"there is no systemd on this device; what starts programs there has to run: env {command}"
         )
     name, root = served.unit, user == "0"
-    text = Unit(served.app, served.command(home), served.watchdog_s, root).text(home)
+    text = Unit(served.app, served.command(home), served.watchdog_s, root, served.courier).text(home)
     done = transport.run(["sh", "-c", INSTALL, "edgekit", name], stdin=text.encode())
     if done.status:
         why = devices.last_line(done.stderr)
@@ -142,5 +159,6 @@ def install(transport: Transport, served: Service) -> Installed:
 
 
 def renew(transport: Transport, home: str) -> None:
-    """Have a server that runs as a service start anew, in the environment that has just been put in place."""
-    transport.run(["sh", "-c", RENEW, "edgekit", of_device.SERVER, home]).check()
+    """Have what of ours runs as a service start anew, in the environment that has just been put in place."""
+    for unit in (of_device.SERVER, of_device.COURIER):
+        transport.run(["sh", "-c", RENEW, "edgekit", unit, home]).check()

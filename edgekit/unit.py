@@ -73,7 +73,7 @@ READ_ONLY = ("trust", "env", "envs", "blobs")
 
 @dataclass(frozen=True)
 class Unit:
-    """``app``: whose current release it waits for, "" for a server, which waits for none.
+    """``app``: whose current release it waits for, "" for a server or ``courier``, which wait for none.
 
     ``root``: it is the system's; else its user's own.
     """
@@ -82,6 +82,7 @@ class Unit:
     command: tuple[str, ...]
     watchdog_s: int
     root: bool
+    courier: bool = False
 
     def text(self, home: str) -> str:
         """The file; every word of the command reaches the program as it is."""
@@ -89,12 +90,12 @@ class Unit:
         condition = f"ConditionPathExists={home.replace('%', '%%')}/apps/{self.app}/current\n" if self.app else ""
         read_only = " ".join(_quoted(f"-{home}/{name}") for name in READ_ONLY)
         return UNIT.format(
-            about=self.app or "server",
+            about=self.app or ("courier" if self.courier else "server"),
             condition=condition,
             command=" ".join([_quoted(first), *(_quoted(word.replace("$", "$$")) for word in rest)]),
             variables=" ".join(map(_quoted, (f"EDGEKIT_HOME={home}", "PYTHONUNBUFFERED=1"))),
             watchdog_s=self.watchdog_s,
-            own=PROGRAM if self.app else SERVER,
+            own=PROGRAM if self.app or self.courier else SERVER,
             hardening=HARDENING.format(home=_quoted(home), read_only=read_only) if self.root else "",
             wanted_by="multi-user.target" if self.root else "default.target",
         )

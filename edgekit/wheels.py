@@ -1,4 +1,4 @@
-"""Wheels: the runtime's and its server's, made here; others that fit a device's Python, processor and libc."""
+"""Wheels: the runtime's and those beside it, made here; others that fit a device's Python, processor and libc."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from shutil import copy2, copytree, ignore_patterns
 from typing import Any
 
 import edgekit_runtime
-import edgekit_server
 from edgekit import pip, user_cache
 from edgekit.errors import DeviceError, EdgekitError
 
@@ -53,17 +52,12 @@ class Python:
 
 
 @cache
-def runtime_wheel() -> Path:
-    """The lean runtime as a wheel, built from the same files that run here; the same bytes each time."""
-    package = Path(edgekit_runtime.__file__).parent
-    return _made(package, _pyproject(package))
-
-
-@cache
-def server_wheel() -> Path:
-    """What serves over HTTP, for the devices that do, in the same way."""
-    package = Path(edgekit_server.__file__).parent
-    return _made(package, package / "pyproject.toml")
+def own(package: str) -> Path:
+    """The wheel of a package for devices, such as "edgekit_runtime": of the files that run here, and the same bytes
+    each time.
+    """
+    folder = Path(edgekit_runtime.__file__).parent.with_name(package)
+    return _made(folder, _pyproject(folder) if package == "edgekit_runtime" else folder / "pyproject.toml")
 
 
 def _made(package: Path, project: Path) -> Path:

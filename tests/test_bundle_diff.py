@@ -66,6 +66,7 @@ def test_what_they_say_and_weigh(pair: tuple[Bundle, Bundle]) -> None:
     assert found.sizes == (
         Sizes("model", len(a.model), len(b.model)),
         Sizes("golden", len(a.golden), len(b.golden)),
+        Sizes("calibration", len(a.calibration), 0),
     )
 
 

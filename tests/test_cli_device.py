@@ -35,7 +35,8 @@ class TestAdd:
             "b",
         ]
         assert "next: edgekit device setup kitchen" in edgekit(*words).stdout
-        entry = {"name": "kitchen", "uri": "ssh://pi@kitchen.local", "target": "pi", "tags": ["site=a", "b"]}
+        told = {"name": "kitchen", "uri": "ssh://pi@kitchen.local", "target": "pi", "tags": ["site=a", "b"]}
+        entry = {**told, "server": None}
         assert document("device", "list")["devices"] == [entry]
         shown = edgekit("device", "list").stdout
         assert all(word in shown for word in ("kitchen", "ssh://pi@kitchen.local", "site=a b"))

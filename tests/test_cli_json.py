@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,19 +15,27 @@ import numpy as np
 import pytest
 
 from edgekit import errors, fleet
+from edgekit.bench.measuring import Order
 from edgekit.cli import COMMANDS
+from edgekit.collect import tokens
+from edgekit.collect.enrolment import Enrolled
+from edgekit.collect.tokens import Tokens
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
-from edgekit_runtime import blackbox, releases
+from edgekit.store import Store
+from edgekit_postprocess import Constant, Postprocess, Step
+from edgekit_runtime import blackbox, histogram, releases
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.manifest import EngineNeed
-from edgekit_runtime.postprocess import Constant, Postprocess, Step
 from edgekit_runtime.setting import Setting
+from edgekit_runtime.spool import Spool
+from edgekit_runtime.windows import Window
 from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, of_another_model, part_of
 from tests.lab.islands import around
 from tests.lab.models import uneven_digits
-from tests.lab.project import Served, desk, document, edgekit, project, served
+from tests.lab.project import EDGEKIT, Served, desk, document, edgekit, project, served
 from tests.lab.sshd import needs_sshd, new_key
+from tests.test_bench import Board, measure
 
 __all__ = ["desk", "project", "served"]  # fixtures
 
@@ -187,6 +197,33 @@ class TestPage:
         page.check("edgekit target list", document("target", "list"))
         page.check("edgekit target show", document("target", "show", "jetson"))
 
+    def test_export(self, page: Page, project: Path) -> None:
+        fleet.add(project, Device("kitchen", "ssh://kitchen", "pi", (), "kitchen:8000"))
+        fleet.add(project, Device("shed", "ssh://shed", "pi"))
+        page.check("edgekit device list", document("device", "list"))
+        for what in ("prometheus", "grafana", "otlp"):
+            page.check(f"edgekit export {what}", document("export", what))
+
+    def test_a_dashboard(self, page: Page, project: Path) -> None:
+        words = [*EDGEKIT, "dashboard", "--listen", "127.0.0.1:0", "--json"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            page.check("edgekit dashboard", json.loads(process.stdout.readline()))
+            process.terminate()
+            assert process.wait(20) == 0
+
+    def test_collecting(self, page: Page, project: Path) -> None:
+        """An enrolment needs a device that has the courier (tests/flow/test_collect.py)."""
+        failures = [{"device": "a", "error": EdgekitError("b").as_dict()}]
+        for reached, note in ((True, ""), (False, "why")):
+            done = vars(Enrolled("desk", "https://here:8443", reached, note))
+            page.check("edgekit collect enrol", {"schema_version": 1, "devices": [done], "failures": failures})
+        with Store() as store:
+            Tokens(store).keep(tokens.fresh("desk"))
+        page.check("edgekit collect list", document("collect", "list"))
+        page.check("edgekit collect passwords", document("collect", "passwords"))
+        page.check("edgekit collect revoke", document("collect", "revoke", "desk"))
+
     @needs_sshd
     def test_devices(self, page: Page, project: Path) -> None:
         added = document("device", "add", "a", "ssh://pi", "--target", "pi", "--tag", "x")
@@ -218,6 +255,31 @@ class TestPage:
         page.check("edgekit rollback", document("rollback", "desk"))
         flip(served.home / "blobs/sha256" / part_of(served.second.root, "model").name)
         page.check("edgekit status", document("status", "desk", status=1))
+
+    def test_rules_and_advice(self, page: Page, project: Path, served: Served) -> None:
+        """The second release is slower than the first, and goes; where it was live, its alert is closed then."""
+        for bundle, ms, ago_s in ((served.first, 1, 90_000), (served.second, 3, 30)):
+            end, calls = time.time() - ago_s, {histogram.index(ms * 1_000_000): 1000}
+            window = Window("digits", bundle.digest, f"s{ms}", 0, end - 60, end, calls)
+            Spool(served.home / "reports/digits").append(window)
+        page.check("edgekit report", document("report"))
+        (project / "policy.toml").write_text('[rules.slower]\ndo = "roll back"\nto = "desk"\napp = "digits"\n')
+        page.check("edgekit policy check", document("policy", "check"))
+        page.check("edgekit report", document("report", status=3))
+        page.check("edgekit report", document("report"))
+        page.check("edgekit advise", document("advise"))
+        learned = document("build", str(DIGITS / "digits.onnx"), *SAMPLES, "--target", TARGET, "--learn-from", "fleet")
+        page.check("edgekit build", {key: learned[key] for key in ("schema_version", "builds")})
+
+    def test_a_bench(self, page: Page) -> None:
+        """Of a device that is none: a real one takes ten seconds (tests/test_bench.py)."""
+        node = {"name": "a", "op": "Conv", "provider": "cpu", "ms": 0.5}
+        for board, order in (
+            (Board(hot_s=200, layers=[node], degraded="why"), Order(600.0, layers=True)),
+            (Board(), Order()),
+        ):
+            found = {"schema_version": 1, "device": "desk", **measure(board, order).as_dict()}
+            page.check("edgekit bench", json.loads(json.dumps(found, allow_nan=False)))
 
     def test_a_rollout(self, page: Page, project: Path, served: Served) -> None:
         fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))

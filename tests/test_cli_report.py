@@ -11,14 +11,15 @@ import pytest
 
 from edgekit import fleet
 from edgekit.fleet import Device
-from edgekit_runtime.report import Spool, Window
+from edgekit_runtime.spool import Spool
+from edgekit_runtime.windows import Window
 from tests.lab.bundles import TARGET
 from tests.lab.project import EDGEKIT, desk, document, edgekit, local_device, project
 
 __all__ = ["desk", "project"]  # fixtures
 
 RELEASE = "sha256:" + "a" * 64
-WINDOW = Window("digits", RELEASE, "0f" * 16, 0, 1000.0, 1060.0, {690: 3}, {"invalid_input": 1})
+WINDOW = Window("digits", RELEASE, "0f" * 16, 0, 1_780_000_200.0, 1_780_000_260.0, {690: 3}, {"invalid_input": 1})
 
 
 @pytest.fixture
@@ -35,15 +36,17 @@ class TestPulled:
             told = document("report")
             [row] = told["reports"]
             assert (row["device"], row["app"], row["release"], row["count"]) == ("desk", "digits", RELEASE, 6)
-            assert (row["errors"], row["first_s"], row["last_s"]) == ({"invalid_input": 2}, 1000.0, 1060.0)
+            assert row["errors"] == {"invalid_input": 2}
+            assert (row["first_s"], row["last_s"]) == (WINDOW.start_s, WINDOW.end_s)
+            assert row["trend"]["p95_ms"][-1] == row["latency_ms"]["p95"]
             assert row["latency_ms"]["p50"] == pytest.approx(0.98, rel=0.02)
             assert told["failures"] == []
         assert (project.parent / "person/state/edgekit/edgekit.db").exists()
 
     def test_what_a_person_reads(self, project: Path, measured: Device) -> None:
-        header, row = edgekit("report").stdout.splitlines()
+        header, row, *_ = edgekit("report").stdout.splitlines()
         assert header.split("  ")[0] == "device"
-        assert row.split() == ["desk", "digits", RELEASE[:19], "6", *row.split()[4:7], "invalid_input", "2"]
+        assert row.split() == ["desk", "digits", RELEASE[:19], "6", *row.split()[4:7], "▁", "invalid_input", "2"]
 
     def test_the_store_without_the_devices(self, project: Path, measured: Device) -> None:
         assert document("report", "--no-pull")["reports"] == []

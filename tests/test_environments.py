@@ -19,7 +19,7 @@ NAME = "edgekit_runtime"
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """One with the runtime's own wheel in it, that no index is needed for."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    wheel = wheels.runtime_wheel()
+    wheel = wheels.own("edgekit_runtime")
     lock = tmp_path / "lock.txt"
     version = wheel.name.split("-")[1]
     lines = ["--no-index", f"--find-links {wheel.parent}", f"{NAME}=={version} --hash=sha256:{wheels.digest(wheel)}"]

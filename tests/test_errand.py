@@ -12,7 +12,8 @@ from edgekit import errand as errands
 from edgekit.errand import FAILED, OFFLINE, PUSHED, WITHDRAWN, Errand, Outcome
 from edgekit.fleet import Device
 from edgekit.policy import Calls
-from edgekit_runtime.report import EMULATED, Spool, Window
+from edgekit_runtime.spool import Spool
+from edgekit_runtime.windows import EMULATED, Window
 from tests.lab.project import Served, project, served
 
 __all__ = ["project", "served"]  # fixtures

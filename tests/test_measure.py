@@ -210,6 +210,7 @@ def test_what_was_measured_becomes_json() -> None:
         "calibrator": "mse",
         "float_layers": (),
         "memory_mib": None,
+        "on_devices": None,
         "chosen": True,
     }
 

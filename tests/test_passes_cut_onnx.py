@@ -18,8 +18,8 @@ from edgekit.model import Model, Tail, open_model
 from edgekit.passes import Context
 from edgekit.passes.cutting import cut_onnx
 from edgekit.passes.cutting.tail_onnx import behind, constant, steps
+from edgekit_postprocess import operators
 from edgekit_runtime.manifest import EngineNeed
-from edgekit_runtime.postprocess import operators
 from edgekit_runtime.session import Session
 from tests.lab.detectors import OUTPUTS, SELECTED, detector, efficient, images, selected
 from tests.lab.models import context, dense, outputs_of

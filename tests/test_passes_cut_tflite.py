@@ -13,8 +13,8 @@ from edgekit.formats import tflite_file
 from edgekit.model import Model, open_model
 from edgekit.passes import Context
 from edgekit.passes.cutting import cut_tflite
+from edgekit_postprocess import operators
 from edgekit_runtime.manifest import EngineNeed
-from edgekit_runtime.postprocess import operators
 from edgekit_runtime.session import Session
 from tests.lab import detection_postprocess as lab
 from tests.lab.models import context, samples, tflite_model

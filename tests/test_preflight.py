@@ -11,7 +11,11 @@ from edgekit.compat import preflight
 from edgekit.compat.fingerprint import Fingerprint, Memory, Operator
 from edgekit.errors import EngineNotInstalled, IncompatibleTarget
 from edgekit.model import Format
+from edgekit_postprocess import Postprocess
+from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
+from edgekit_runtime.tensors import TensorSpec
 
 RELU = Fingerprint(Format.ONNX, (Operator("", "Relu", 14, ("float",), ("float",)),), 8, (("", 21),))
 ENGINES = (EngineNeed("litert"), EngineNeed("onnxruntime", ">=1.16"))
@@ -59,6 +63,28 @@ def test_memory_that_is_not_free_is_told_and_stops_nothing() -> None:
     assert preflight.tight(large, {"memory_available_mib": 101}) is None
     assert preflight.tight(large, {"memory_available_mib": None}) is None
     assert preflight.tight(RELU, busy) is None
+
+
+class TestEndOfADetector:
+    """Computed by ``edgekit_postprocess``, or judged by its boxes."""
+
+    PLAIN = Interface((TensorSpec("x", "float32", (1, 3)),), (TensorSpec("y", "float32", (1, 3)),))
+    COMPUTED = replace(PLAIN, postprocess=Postprocess((TensorSpec("y", "float32", (1, 3)),), ()))
+    JUDGED = replace(PLAIN, agreement={"y": Agreement("boxes")})
+
+    @pytest.mark.parametrize("interface", [COMPUTED, JUDGED], ids=["computed", "judged"])
+    def test_it_is_stopped_where_nothing_computes_it(self, interface: Interface) -> None:
+        with pytest.raises(IncompatibleTarget) as error:
+            preflight.check_ends("kitchen", interface, {"postprocess": False})
+        assert error.value.message == (
+            "kitchen: the bundle has the end of a detector, and edgekit-postprocess is not installed there"
+        )
+        assert error.value.hint == "edgekit device setup kitchen"
+
+    @pytest.mark.parametrize("facts", [{"postprocess": True}, {}], ids=["there", "an older runtime"])
+    def test_it_goes_elsewhere(self, facts: dict[str, Any]) -> None:
+        preflight.check_ends("kitchen", self.COMPUTED, facts)
+        preflight.check_ends("kitchen", self.PLAIN, {"postprocess": False})
 
 
 class TestEngineThatIsMissing:

@@ -94,7 +94,7 @@ class TestSending:
         ]
 
     def test_one_blob_that_got_lost_on_the_device(self, project: Path, served: Served, link: Transport) -> None:
-        third, (model, _) = make_bundle(project / "third", sequence=3), served.second.layers
+        third, (model, *_) = make_bundle(project / "third", sequence=3), served.second.layers
         blob_path(served.home, model.digest).unlink()
         said: list[str] = []
         pushing.push(open_parcel(third.root), served.device, link, said.append)

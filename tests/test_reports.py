@@ -16,7 +16,8 @@ from edgekit import reports, transports
 from edgekit.errors import CommandError, DeviceError, EdgekitError
 from edgekit.store import Store
 from edgekit.transports import Transport
-from edgekit_runtime.report import Spool, Window
+from edgekit_runtime.spool import Spool
+from edgekit_runtime.windows import Window
 from tests.lab.project import environment
 
 RELEASE = "sha256:" + "a" * 64
@@ -93,7 +94,7 @@ LIES: list[Any] = [
     document(buckets={"x": 1}),
     document(buckets=[1]),
     document(device="gate"),
-    document(schema_version=2),
+    document(schema_version=3),
 ]
 
 
@@ -150,6 +151,31 @@ class TestLies:
                 reports.pull(link, "desk", store)
         assert store.summaries() == []
 
+    def test_one_that_never_comes_to_an_end(
+        self, home: Path, link: Transport, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reports, "MOST_PARTS", 5)
+        says(home, json.dumps({"windows": [document(seq=12345)], "more": True}))
+        script = home / "env/bin/python"
+        script.write_text('#!/bin/sh\ncd "$EDGEKIT_HOME"; n=$(wc -l <n); echo >>n; sed "s/12345/$n/" answer\n')
+        (home / "n").touch()
+        assert reports.pull(link, "desk", store) == 5
+        assert reports.pull(link, "desk", store) == 5
+        assert len((home / "n").read_text()) == 10
+
+    @pytest.mark.parametrize("more", ["true", 1, None, []])
+    def test_one_that_has_no_more_than_it_says(self, home: Path, link: Transport, store: Store, more: object) -> None:
+        says(home, json.dumps({"windows": [document()], "more": more}))
+        assert reports.pull(link, "desk", store) == 1
+
+    def test_one_that_says_the_same_for_ever(self, home: Path, link: Transport, store: Store) -> None:
+        says(home, json.dumps({"windows": [document()], "more": True}))
+        assert [reports.pull(link, "desk", store) for _ in range(2)] == [1, 0]
+
+    @pytest.mark.parametrize("now", ["now", None, True, -1, 1e300, []])
+    def test_a_clock_that_is_none(self, now: object) -> None:
+        assert reports.clock({"now_s": now}).device_now_s is None
+
     def test_ten_megabytes(self, home: Path, link: Transport, store: Store) -> None:
         says(home, reports_of(*(document(session="x" * 10**6) for _ in range(10)), document()))
         assert reports.pull(link, "desk", store) == 1
@@ -201,7 +227,7 @@ class TestTruth:
         says(home, reports_of(document()))
         with Store(f"sqlite:///{tmp_path / 'full.db'}") as broken:
             (tmp_path / "full.db").write_bytes(b"no database any more" * 400)
-            with pytest.raises(EdgekitError, match="nothing is lost"):
+            with pytest.raises(EdgekitError, match="the store cannot be read"):
                 reports.pull(link, "desk", broken)
         with Store(f"sqlite:///{tmp_path / 'new.db'}") as fresh:
             assert reports.pull(link, "desk", fresh) == 1

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit import rolling, store
+from edgekit import rolling
 from edgekit.errand import FAILED, OFFLINE, PUSHED, WITHDRAWN, Errand, Outcome, Terms
 from edgekit.errors import ConfigError
 from edgekit.fleet import Device
@@ -24,6 +24,8 @@ from edgekit.rolling import Ways
 from edgekit.rollout import Part, Plan, Rollout, assign
 from edgekit.rollout_store import Book
 from edgekit.store import Store
+from edgekit_runtime.windows import Window
+from tests.lab import first_store
 
 RELEASE, BEFORE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 LIVE = Outcome(PUSHED, {"release": RELEASE, "previous": BEFORE})
@@ -282,11 +284,7 @@ class TestBook:
 
     def test_a_store_of_an_older_edgekit_gets_the_tables(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'store.db'}"
-        with pytest.MonkeyPatch.context() as patch:
-            older = store.MetaData()
-            store.WINDOWS.to_metadata(older)
-            patch.setattr(store, "METADATA", older)
-            Store(url).close()
+        first_store.made(url, "desk", [Window("digits", "sha256:" + "a" * 64, "s1", 0, 1.78e9, 1.78e9 + 60, {690: 3})])
         with Store(url) as opened:
             assert begin(Book(opened)).number == 1
 

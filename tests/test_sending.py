@@ -90,7 +90,7 @@ class TestToADeviceWithARelease:
         made = parcel(project, int8(weights()))
         told: list[str] = []
         assert send(made, link, told.append) > 0
-        assert [line.split()[1] for line in told] == ["image,", "manifest,", "model,", "golden,"]
+        assert [line.split()[1] for line in told] == ["image,", "manifest,", "model,", "golden,", "calibration,"]
         assert send(made, link, told[:0]) == 0
 
 

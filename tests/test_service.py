@@ -21,11 +21,12 @@ __all__ = ["desk", "project"]  # fixtures
 
 LOOP = Service("digits", ("python", "/home/pi/loop.py"))
 SERVER = service.server("edgekit-runtime serve digits:5 --socket /run/edgekit/s")
+COURIER = service.courier()
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 
 
 def text(served: Service, home: str, *, root: bool) -> str:
-    return Unit(served.app, served.command(home), served.watchdog_s, root).text(home)
+    return Unit(served.app, served.command(home), served.watchdog_s, root, served.courier).text(home)
 
 
 def line(unit: str, key: str) -> str:
@@ -50,6 +51,13 @@ class TestCommand:
             0,
             300,
         )
+
+    def test_so_is_the_courier(self) -> None:
+        assert service.is_courier(" edgekit-runtime  deliver ")
+        assert not service.is_courier("edgekit-runtime deliver --once")
+        assert COURIER.command("/h") == ("/h/env/bin/python", "-I", "-m", "edgekit_runtime", "deliver")
+        assert (COURIER.unit, COURIER.watchdog_s, COURIER.server) == ("edgekit.courier.service", 600, False)
+        assert (SERVER.server, SERVER.courier, LOOP.server, LOOP.courier) == (True, False, False, False)
 
     @pytest.mark.parametrize("command", ["", " ", "loop.py", "./loop", "'open", "python 'a\nb'", "/$HOME/x", "-/bin/x"])
     def test_what_is_none(self, command: str) -> None:
@@ -82,7 +90,7 @@ class TestText:
         assert (done.returncode, done.stderr) == (0, "")
 
     @needs_systemd
-    @pytest.mark.parametrize("served", [LOOP, SERVER], ids=["program", "server"])
+    @pytest.mark.parametrize("served", [LOOP, SERVER, COURIER], ids=["program", "server", "courier"])
     def test_the_system_s_unit_is_hardened(self, tmp_path: Path, served: Service) -> None:
         path = tmp_path / served.unit
         path.write_text(text(served, "/var/lib/edgekit", root=True))

@@ -60,7 +60,7 @@ class TestPython:
 
 class TestRuntimeWheel:
     def test_it_is_the_code_that_runs_here(self) -> None:
-        with zipfile.ZipFile(wheels.runtime_wheel()) as wheel:
+        with zipfile.ZipFile(wheels.own("edgekit_runtime")) as wheel:
             package = Path(edgekit_runtime.__file__).parent
             for file in package.rglob("*.py"):
                 assert wheel.read(str(file.relative_to(package.parent))) == file.read_bytes()
@@ -71,7 +71,7 @@ class TestRuntimeWheel:
         assert [line for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line] == ["numpy"]
 
     def test_the_server_s_is_one_of_its_own(self) -> None:
-        with zipfile.ZipFile(wheels.server_wheel()) as wheel:
+        with zipfile.ZipFile(wheels.own("edgekit_server")) as wheel:
             package = Path(edgekit_server.__file__).parent
             sources = {str(file.relative_to(package.parent)) for file in package.rglob("*.py")}
             names = {name for name in wheel.namelist() if not name.startswith(info(wheel))}
@@ -83,15 +83,33 @@ class TestRuntimeWheel:
             *(f'{line} ; extra == "grpc"' for line in provision.GRPC),
         ]
 
+    @pytest.mark.parametrize(
+        ("package", "needs"),
+        [
+            ("edgekit_courier", ["edgekit-runtime", *(f'{line} ; extra == "mqtt"' for line in provision.MQTT)]),
+            ("edgekit_postprocess", ["edgekit-runtime", "numpy"]),
+            ("edgekit_watch", ["edgekit-runtime", "numpy"]),
+        ],
+    )
+    def test_so_are_those_beside_it(self, package: str, needs: list[str]) -> None:
+        with zipfile.ZipFile(wheels.own(package)) as wheel:
+            folder = Path(edgekit_runtime.__file__).parent.with_name(package)
+            sources = {str(file.relative_to(folder.parent)) for file in folder.rglob("*.py")}
+            names = {name for name in wheel.namelist() if not name.startswith(info(wheel))}
+            metadata = email.message_from_bytes(wheel.read(f"{info(wheel)}/METADATA"))
+        assert names == {*sources, f"{package}/py.typed"}
+        assert (metadata["Name"], metadata["Version"]) == (package.replace("_", "-"), edgekit_runtime.__version__)
+        assert metadata.get_all("Requires-Dist") == needs
+
     def test_it_is_the_same_bytes_each_time(self, project: Path) -> None:
-        program = "from edgekit import wheels; print(wheels.digest(wheels.runtime_wheel()))"
+        program = "from edgekit import wheels; print(wheels.digest(wheels.own('edgekit_runtime')))"
         made = {
             subprocess.check_output(
                 [sys.executable, "-c", program], text=True, env={"XDG_CACHE_HOME": str(project / n)}
             )
             for n in ("one", "two")
         }
-        assert made == {f"{wheels.digest(wheels.runtime_wheel())}\n"}
+        assert made == {f"{wheels.digest(wheels.own('edgekit_runtime'))}\n"}
 
     def test_a_cache_that_cannot_be_written(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (project / "file").touch()

@@ -45,7 +45,7 @@ def all_of(ours: Row, peers: Sequence[Row]) -> list[Promise]:
     found = [
         _limit("CPU of a request, ms", ours.served[1].cpu_ms, MAX_CPU_MS),
         _limit("ready, s", ours.ready_s, MAX_READY_S),
-        _limit("resident, MiB", ours.rss, MAX_MIB),
+        _limit("resident, each page once (PSS), MiB", ours.pss, MAX_MIB),
     ]
     return found + [_ahead(ours, served, figure) for figure in FIGURES] if served else found
 

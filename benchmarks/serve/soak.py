@@ -26,8 +26,10 @@ from edgekit.cli.output import print_table
 
 TURN_S, PAUSE_S = 4.0, 0.2
 """Right questions in each turn, and what the server gets to see that clients have gone."""
-WARM_UP, ENDS = 1 / 4, 1 / 10
-"""Parts of the looks: those that do not count, and those by which the descriptors are compared."""
+WARM_UP, ENDS = 1 / 2, 1 / 10
+"""Parts of the looks: those that do not count, as a heap grows for some hundred turns, and those by which the
+descriptors are compared.
+"""
 MOST_MIB_H = 1.0
 PROCESSES = ("front", "worker")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekit.budget import Budget
@@ -84,14 +84,22 @@ def broken(measured: Measured, baseline: Measured, budget: Budget, comparable_ho
     if budget.max_size_mib is not None and size > budget.max_size_mib:
         told = f"takes {size:.3f} MiB, allowed are {budget.max_size_mib:g}"
         found.append(Broken(told, "max_size_mib", _up(size), budget.max_size_mib))
-    if budget.max_p95_ms is not None and comparable_host and measured.latency_ms.p95 > budget.max_p95_ms:
-        told = f"p95 is {measured.latency_ms.p95:.3f} ms, allowed are {budget.max_p95_ms:g}"
-        found.append(Broken(told, "max_p95_ms", _up(measured.latency_ms.p95), budget.max_p95_ms))
+    p95, where = _p95(measured)
+    if budget.max_p95_ms is not None and (comparable_host or where) and p95 > budget.max_p95_ms:
+        told = f"p95 is {p95:.3f} ms{where}, allowed are {budget.max_p95_ms:g}"
+        found.append(Broken(told, "max_p95_ms", _up(p95), budget.max_p95_ms))
     memory, most = measured.memory_mib, budget.max_memory_mib
     if most is not None and memory is not None and memory > most:
         told = f"needs {memory:.3f} MiB of memory, allowed are {most:g}"
         found.append(Broken(told, "max_memory_mib", _up(memory + UNSTEADY_MIB), most))
     return found
+
+
+def _p95(measured: Measured) -> tuple[float, str]:
+    """Milliseconds, and where that was, "" for this host: what devices measured goes before it."""
+    if not measured.on_devices:
+        return measured.latency_ms.p95, ""
+    return measured.on_devices.latency_ms.p95, f" on {measured.on_devices.counted}"
 
 
 def lacks(measured: Measured, baseline: Measured, budget: Budget) -> float:
@@ -152,9 +160,10 @@ def choose(
 ) -> tuple[int | None, Verdict]:
     """Which candidate ships (its index), and why not the others; the first one is the baseline.
 
-    The fastest does; of those that are about as fast, the smallest, and of these the one that agrees best. Latency
-    counts only where the host has the target's architecture: elsewhere the order of ``precisions`` decides, and then
-    the target's order of engines.
+    The fastest does; of those that are about as fast, the smallest, and of these the one that agrees best. Where
+    devices of the target have run several of them, their times decide among these. Else latency counts only where the
+    host has the target's architecture: elsewhere the order of ``precisions`` decides, and then the target's order of
+    engines.
     """
     reasons, notes, holding = _absent(candidates, precisions), _not_judged(candidates, budget, comparable_host), []
     for index, candidate in enumerate(candidates):
@@ -165,6 +174,11 @@ def choose(
     if not holding:
         near = nearest(candidates, budget, precisions, comparable_host)
         return None, Verdict(False, tuple(reasons), (*notes, *([near.told] if near else [])))
+    known = [index for index in holding if candidates[index].on_devices]
+    if len(known) > 1:
+        best = _fittest(known, [_as_on_devices(candidate) for candidate in candidates])
+        told = [line for index, line in _of_devices(known, candidates).items() if index != best]
+        return best, Verdict(True, (*reasons, *told), (*notes, *_unknown(holding, candidates)))
     best = _fittest(holding, candidates) if comparable_host else _foremost(holding, candidates, precisions)
     for index in holding if comparable_host else []:
         told = [f"{candidates[index].name}: {each}" for each in slower(candidates[index], candidates)]
@@ -176,6 +190,28 @@ def _fittest(holding: Sequence[int], candidates: Sequence[Measured]) -> int:
     fastest = max(min(candidates[index].latency_ms.p50 for index in holding), LEAST_MS)
     like = [index for index in holding if candidates[index].latency_ms.p50_low <= fastest * SLOWER]
     return min(like, key=lambda i: (candidates[i].size_bytes, -candidates[i].agreement, candidates[i].latency_ms.p50))
+
+
+def _as_on_devices(candidate: Measured) -> Measured:
+    return replace(candidate, latency_ms=candidate.on_devices.latency_ms) if candidate.on_devices else candidate
+
+
+def _of_devices(known: Sequence[int], candidates: Sequence[Measured]) -> dict[int, str]:
+    """By index, what devices took against the fastest there."""
+    timed = {index: found for index in known if (found := candidates[index].on_devices)}
+    fastest = min(timed, key=lambda index: timed[index].latency_ms.p50)
+    told = {}
+    for index, found in timed.items():
+        times = ratio(found.latency_ms, timed[fastest].latency_ms)
+        against = f"{times:.2f} times as slow as {candidates[fastest].name} on devices of the target"
+        told[index] = f"{candidates[index].name}: {against}: {found.told}, against {timed[fastest].told}"
+    return told
+
+
+def _unknown(holding: Sequence[int], candidates: Sequence[Measured]) -> list[str]:
+    """What was passed over because no device has run it."""
+    names = [candidates[index].name for index in holding if not candidates[index].on_devices]
+    return [f"not considered, for no device of the target has run it: {', '.join(names)}"] if names else []
 
 
 def _foremost(holding: Sequence[int], candidates: Sequence[Measured], precisions: Sequence[str]) -> int:
@@ -204,6 +240,8 @@ def _ratio(candidate: Measured, candidates: Sequence[Measured]) -> float:
     floats = [other for other in candidates if other.precision == FLOAT and other.format == candidate.format]
     if candidate.precision == FLOAT or not floats:
         return 1.0
+    if candidate.on_devices and floats[0].on_devices:
+        return ratio(candidate.on_devices.latency_ms, floats[0].on_devices.latency_ms)
     return ratio(candidate.latency_ms, floats[0].latency_ms)
 
 
@@ -228,7 +266,7 @@ def _not_judged(candidates: Sequence[Measured], budget: Budget, comparable_host:
     told = []
     if not comparable_host:
         told.append("latency is this host's, of another architecture than the target: shown, not judged")
-    if not comparable_host and budget.max_p95_ms is not None:
+    if not comparable_host and budget.max_p95_ms is not None and not all(each.on_devices for each in candidates):
         told.append("max_p95_ms was not judged")
     if budget.max_accuracy_drop is not None and candidates[0].accuracy is None:
         told.append("max_accuracy_drop was not judged: no labels, or no class scores in the first output")

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from edgekit.building import explain, guard, measure, memory, pack
+from edgekit.advice.experience import Source
+from edgekit.building import explain, guard, learning, measure, memory, pack
 from edgekit.building.candidate import Candidate
 from edgekit.building.guard import Verdict
 from edgekit.building.latency import UNTIMED, Latency, latency_of
+from edgekit.building.learning import OnDevices
 from edgekit.building.measure import Measured, Tally
 from edgekit.building.mixing import Baseline, Mixing
 from edgekit.building.pack import Findings
@@ -110,7 +112,13 @@ class Lineup:
         if new:
             self._evaluate(new)
             self._weigh(new)
-        return [entry.measured for entry in self.entries]
+        return [replace(entry.measured, on_devices=self._on_devices(entry)) for entry in self.entries]
+
+    def _on_devices(self, entry: Entry) -> OnDevices | None:
+        """What devices of the target are expected to take."""
+        known = [each for each in self._workshop.order.learned if each.target == self._workshop.target.name]
+        of = Source(self._source.digest, self.baseline.latency.p50)
+        return learning.on_devices(known, entry.candidate.recipe.name, entry.session.engine.name, of)
 
     def _time(self) -> None:
         """Raises: EngineError when the baseline does not run, TransportError."""
@@ -143,7 +151,7 @@ class Lineup:
         if order.precisions or order.budget.asks_for_small or not self._workshop.latency_counts:
             return
         floats = {e.candidate.recipe.format: e.latency for e in self.entries if e.candidate.recipe.precision is FLOAT}
-        for entry in [each for each in self.entries if each.tally is None]:
+        for entry in [each for each in self.entries if each.tally is None and not self._on_devices(each)]:
             of_float = floats.get(entry.candidate.recipe.format, self.baseline.latency)
             if guard.far_slower(entry.latency, of_float):
                 times = f"{guard.ratio(entry.latency, of_float):.1f} times as slow as float"

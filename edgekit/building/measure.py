@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgekit.building.candidate import Candidate
 from edgekit.building.latency import UNTIMED, Latency
+from edgekit.building.learning import OnDevices
 from edgekit.data.dataset import Sample
 from edgekit.errors import DataError, ModelError
 from edgekit_runtime.compare import Agreements, Outputs, max_abs_error, same_answer
@@ -31,7 +32,8 @@ class Measured:
 
     ``accuracy`` is None without labels or without class scores. ``max_abs_error`` is in the outputs' own unit, infinite
     for outputs of another shape or with NaN; JSON has null there. ``float_layers`` were kept in float by name.
-    ``memory_mib`` is None where it was not asked for, see ``memory.peak_mib``.
+    ``memory_mib`` is None where it was not asked for, see ``memory.peak_mib``. ``on_devices``: what such a candidate
+    takes on devices of the target, None where that is not known.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Measured:
     calibrator: str = ""
     float_layers: tuple[str, ...] = ()
     memory_mib: float | None = None
+    on_devices: OnDevices | None = None
     chosen: bool = False
 
     def as_dict(self) -> dict[str, Any]:

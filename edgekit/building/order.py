@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edgekit.advice.experience import Timed
 from edgekit.budget import Budget
 from edgekit.bundle import Contents
 from edgekit.config import dotted
@@ -40,7 +41,8 @@ class Order:
     ``calibrators``: the only ones that are tried; () tries all. ``formats``: the only ones that are built, see
     ``recipe.plan``. ``shapes``: by input, the sizes for what is free, see ``passes.freeze``. ``cache``: a folder for
     what steps make. ``agreement``: by output, when answers agree, where its shape does not tell.
-    ``clock`` times candidates on a real device, in place of this host.
+    ``clock`` times candidates on a real device, in place of this host. ``shadow``: whether the float twin goes along.
+    ``learned``: what devices took for candidates of the app, by their class.
     """
 
     app: str
@@ -59,6 +61,8 @@ class Order:
     cache: Path | None = None
     expires_days: int | None = None
     clock: Clock | None = None
+    shadow: bool = False
+    learned: tuple[Timed, ...] = ()
 
     @property
     def expires_s(self) -> int | None:

@@ -27,7 +27,13 @@ COMMANDS = {
     "rollback": ("edgekit.cli.live:rollback", "Go back to the release before."),
     "why": ("edgekit.cli.why:why", "Show how a device came to run what it runs."),
     "run": ("edgekit.cli.live:run", "Run one inference on a device."),
+    "bench": ("edgekit.cli.bench:bench", "Measure the latency of what is live on a device."),
     "report": ("edgekit.cli.report:report", "Pull latencies from devices, store and show them."),
+    "dashboard": ("edgekit.cli.dashboard:dashboard", "Show the fleet on a web page that stays up to date."),
+    "collect": ("edgekit.cli.collect:collect", "Take what devices deliver, where SSH cannot reach in."),
+    "policy": ("edgekit.cli.policy:policy", "Rules on what devices report."),
+    "advise": ("edgekit.cli.advise:advise", "Say what measured times would change in the next build, and why."),
+    "export": ("edgekit.cli.export:export", "Give Prometheus, Grafana and OpenTelemetry what they need."),
     "trust": ("edgekit.cli.trust:trust", "Say whose signatures devices take."),
     "target": ("edgekit.cli.target:target", "List and show target profiles."),
 }

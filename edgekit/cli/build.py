@@ -45,10 +45,22 @@ REFUSED = 3
     help="Set int8 ranges by this; repeatable (default: by whichever keeps most of the float model's signal).",
 )
 @click.option("--on", "on_device", metavar="DEVICE", help="Time the candidates on this device of fleet.toml.")
+@click.option(
+    "--learn-from",
+    type=click.Choice(["fleet"]),
+    help="Let times that the fleet's devices have reported decide; 'edgekit advise' shows them.",
+)
 @click.option("--app", help="The app's name on the device (default: the model's file name).")
 @click.option("--output", type=click.Path(path_type=Path), help="Where the bundle goes (default: bundles/APP-TARGET).")
 @json_option
-def build(model: Path | None, output: Path | None, as_json: bool, on_device: str | None, **flags: Any) -> None:
+def build(
+    model: Path | None,
+    output: Path | None,
+    as_json: bool,
+    on_device: str | None,
+    learn_from: str | None,
+    **flags: Any,
+) -> None:
     """Convert, quantize, measure and sign a model for targets.
 
     Candidates are measured on the evaluation data by the engine that will serve. The best one that holds the budget
@@ -71,13 +83,14 @@ def build(model: Path | None, output: Path | None, as_json: bool, on_device: str
     for place in places:
         check_place(place)
     signer = signing.signer(job.signing_key)
-    with progress(as_json) as tell, _timed_on(on_device, job.order) as order:
+    learned = _learned(job.order) if learn_from else job.order
+    with progress(as_json) as tell, _timed_on(on_device, learned) as order:
         outcomes = [build_one(source, target, order, tell) for target in job.targets]
         bundles = [
             write(outcome.contents, place, signer) if outcome.contents else None
             for outcome, place in zip(outcomes, places, strict=True)
         ]
-    documents = [_document(*parts) for parts in zip(outcomes, bundles, strict=True)]
+    documents = [_document(*parts, learned.learned) for parts in zip(outcomes, bundles, strict=True)]
     if as_json:
         print_json({**(documents[0] if len(documents) == 1 else {}), "builds": documents})
     else:
@@ -85,6 +98,22 @@ def build(model: Path | None, output: Path | None, as_json: bool, on_device: str
             _show(document)
     if not all(outcome.verdict.ok for outcome in outcomes):
         raise SystemExit(REFUSED)
+
+
+def _learned(order: Any) -> Any:
+    """The order, with what devices of the fleet took for the app."""
+    import os
+    import time
+    from dataclasses import replace
+
+    from edgekit.advice.experience import timed
+    from edgekit.advice.experience_store import runs
+    from edgekit.cli.connect import devices_named
+    from edgekit.store import Store
+
+    names = [device.name for device in devices_named(())]
+    with Store(os.environ.get("EDGEKIT_STORE")) as store:
+        return replace(order, learned=tuple(timed(runs(store, names, order.app, time.time()))))
 
 
 @contextmanager
@@ -103,7 +132,9 @@ def _timed_on(name: str | None, order: Any) -> Iterator[Any]:
         yield replace(order, clock=DeviceClock(device.name, transport))
 
 
-def _document(outcome: Any, bundle: Any) -> dict[str, Any]:
+def _document(outcome: Any, bundle: Any, learned: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
     return {
         "target": outcome.target.name,
         "bundle": str(bundle.root) if bundle else None,
@@ -111,6 +142,7 @@ def _document(outcome: Any, bundle: Any) -> dict[str, Any]:
         "verdict": outcome.verdict.as_dict(),
         "baseline": outcome.measured[0].as_dict(),
         "candidates": [measured.as_dict() for measured in outcome.measured],
+        "learned": [asdict(each) | {"told": each.told} for each in learned if each.target == outcome.target.name],
     }
 
 
@@ -143,6 +175,8 @@ def _show(document: dict[str, Any]) -> None:
     print_table(columns, rows, title=document["target"])
     for line in (*document["verdict"]["reasons"], *document["verdict"]["notes"]):
         click.echo(f"  {line}")
+    for one in document["learned"]:
+        click.echo(f"  learned: {one['format']}-{one['precision']} by {one['engine']}: {one['told']}")
     if document["bundle"]:
         click.echo(f"  {document['bundle']}  {document['digest']}\n")
     else:

@@ -63,7 +63,8 @@ def list_(as_json: bool) -> None:
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    return {"name": entry.name, "uri": entry.uri, "target": entry.target, "tags": list(entry.tags)}
+    told = {"name": entry.name, "uri": entry.uri, "target": entry.target, "tags": list(entry.tags)}
+    return {**told, "server": entry.server or None}
 
 
 @device.command()
@@ -112,7 +113,8 @@ def _plain(value: Any) -> str:
 @click.option(
     "--service",
     metavar="COMMAND",
-    help="What runs there from its start on: 'edgekit-runtime serve', or a program: 'python /home/pi/loop.py'.",
+    help="What runs there from its start on: 'edgekit-runtime serve', 'edgekit-runtime deliver', or a program: "
+    "'python /home/pi/loop.py'.",
 )
 @click.option("--app", help="The app that the program serves (default: that of edgekit.toml).")
 @click.option(
@@ -121,7 +123,7 @@ def _plain(value: Any) -> str:
     metavar="SECONDS",
     type=click.IntRange(min=0),
     help="The service starts again when a program has inferred nothing for so long (default: 300), "
-    "or a server hangs (30); 0: never.",
+    "or a server (30) or courier (600) hangs; 0: never.",
 )
 @accept_option
 @json_option
@@ -143,7 +145,9 @@ def setup(
 
     With --service, a command becomes a systemd unit that is started at boot, and again when it ends or hangs: a program
     edgekit-APP.service, which a push or rollback of the app starts anew; the server edgekit.service, which takes up
-    releases by itself. 'python' and 'edgekit-runtime' in COMMAND are those of edgekit's environment.
+    releases by itself; the courier edgekit.courier.service, which delivers what is measured ('edgekit collect').
+    'python' and 'edgekit-runtime' in COMMAND are those of edgekit's environment. Where others reach the server goes
+    into fleet.toml, for 'edgekit export prometheus'.
 
     \b
     Examples:
@@ -151,12 +155,13 @@ def setup(
       edgekit device setup kitchen --service 'python /home/pi/loop.py'
       edgekit device setup kitchen --service 'edgekit-runtime serve'
     """
-    from edgekit import fleet, project, provision, signing
+    from edgekit import address, fleet, project, provision, signing
     from edgekit import service as services
     from edgekit import target as targets
     from edgekit.cli.connect import connected
 
     entry, served = fleet.find(Path.cwd(), name), _service(**service)
+    reached = address.of_server(entry, served.words[2:]) if served and served.server else None
     target = targets.load(entry.target)
     chosen = provision.choose_engine(target, engine or _engine_of_bundle(target.name))
     key = project.load(Path.cwd()).signing_key
@@ -169,12 +174,15 @@ def setup(
             signer,
             lambda line: tell(f"{entry.name}: {line}"),
             offline=offline,
-            server=server or (served is not None and not served.app),
+            server=server or (served is not None and served.server),
             grpc=grpc,
+            courier=served is not None and served.courier,
         )
         if done.installed:
             services.renew(transport, done.home)
         serving = services.install(transport, served) if served else None
+    if reached is not None:
+        fleet.serve(Path.cwd(), entry.name, reached)
     if as_json:
         facts = {"engine": done.engine, "engine_version": done.version, "python": done.python}
         unit = {"unit": serving.unit, "note": serving.note} if serving else None
@@ -195,6 +203,8 @@ def _service(service: str | None, app: str | None, watchdog_s: int | None) -> An
 
     if service is None:
         return None
+    if services.is_courier(service):
+        return services.courier(watchdog_s)
     if services.is_server(service):
         if app:
             raise ConfigError("--app is for a program", f"name the apps of a server so: --service '{service} {app}'")

@@ -87,7 +87,7 @@ def rollback(name: str | None, app: str | None, accept_new_host_key: bool, as_js
 
     device = fleet.find(Path.cwd(), name)
     with progress(as_json) as tell, connected(device, accept_new_host_key) as transport:
-        chosen = app or _only_app(devices.call(transport, "status"))
+        chosen = app or only_app(devices.call(transport, "status"))
         release = pushing.rollback(chosen, device, transport, lambda line: tell(f"{device.name}: {line}"))
     if as_json:
         facts = {"release": release["digest"], "version": release["version"], "state": release["state"]["name"]}
@@ -123,7 +123,7 @@ def run(
     device = fleet.find(Path.cwd(), name)
     with connected(device, accept_new_host_key) as transport:
         status = devices.call(transport, "status")
-        result = inference.run(transport, status["home"], app or _only_app(status), source, output)
+        result = inference.run(transport, status["home"], app or only_app(status), source, output)
     if as_json:
         print_json({"device": device.name, **result.as_dict()})
         return
@@ -133,7 +133,7 @@ def run(
         click.echo(f"{tensor} {array.dtype} {list(array.shape)}\n{array}")
 
 
-def _only_app(status: dict[str, Any]) -> str:
+def only_app(status: dict[str, Any]) -> str:
     from edgekit.errors import ConfigError, NotInstalled
 
     apps = [each["app"] for each in status["apps"]]

@@ -12,6 +12,7 @@ from edgekit import compat
 from edgekit.compat.fingerprint import Fingerprint
 from edgekit.compat.verdict import Engine, Finding, Verdict
 from edgekit.errors import EngineNotInstalled, IncompatibleTarget
+from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 
 DISTRIBUTIONS = {
@@ -67,6 +68,15 @@ def check_engines(device: str, engines: Sequence[EngineNeed], facts: Mapping[str
         f"{device}: the model needs {' or '.join(names)}, which is not installed there",
         f"edgekit device setup {device} --engine {names[0]}",
     )
+
+
+def check_ends(device: str, interface: Interface, facts: Mapping[str, Any]) -> None:
+    """Raises: IncompatibleTarget for the end of a detector where nothing computes it; an older runtime does itself."""
+    if interface.has_ends and not facts.get("postprocess", True):
+        raise IncompatibleTarget(
+            f"{device}: the bundle has the end of a detector, and edgekit-postprocess is not installed there",
+            f"edgekit device setup {device}",
+        )
 
 
 def chosen(engines: Sequence[EngineNeed], installed: Mapping[str, str | None]) -> Engine | None:

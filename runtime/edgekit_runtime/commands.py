@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from importlib import import_module
@@ -21,9 +20,10 @@ from edgekit_runtime import (
     host,
     probe,
     releases,
-    report,
+    reporting,
     service,
     switches,
+    watched,
 )
 from edgekit_runtime import trust as trusting
 from edgekit_runtime import why as reasons
@@ -51,10 +51,12 @@ def activate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def rollback(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Switch current back to previous; the app's service starts again."""
+    """Switch current back to previous; the app's service starts again. By a rule of the host's: with its reason."""
     place, app = home.default_home(), arguments.app
-    with audit.told(place, "rollback", app=app) as told:
-        release = switches.rollback(place, app, "rolled back by hand")
+    by_rule = {"code": switches.BY_RULE, "reason": arguments.rule} if arguments.rule else {}
+    with audit.told(place, "rollback", app=app, **by_rule) as told:
+        how = by_rule or {"reason": "rolled back by hand"}
+        release = switches.rollback(place, app, **how, leaving=arguments.leaving)
         told.update(digest=release.digest, signer=release.state.signer)
     return {**answers.of_release(release), "restarted": service.restart(place, app) or None}
 
@@ -113,10 +115,14 @@ def timed(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"models": timing.time_models(Path(arguments.folder))}
 
 
+def bench(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure the live release for as long as a host asks; nothing of it is recorded."""
+    return watched.bench(home.default_home(), arguments.app)
+
+
 def reports(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All windows of latencies that the spools hold."""
-    folders = sorted((home.default_home() / "reports").glob("*"))
-    return {"windows": [json.loads(report.dump(w)) for folder in folders for w in report.Spool(folder).windows()]}
+    """What was measured here. Standard input: {"have": {SESSION: SEQ}}, where the host has some of it already."""
+    return reporting.report(home.default_home(), host.line() or {})
 
 
 def trust(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -138,6 +144,26 @@ def revoke(arguments: argparse.Namespace) -> dict[str, Any]:
 def signers(arguments: argparse.Namespace) -> dict[str, Any]:
     """Whose signatures this device takes, and whose no more."""
     return {"signers": [asdict(each) for each in trusting.signers(trusting.file(home.default_home()))]}
+
+
+def enrol(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Standard input: {"url", "token", "certificate", "pinned"}; deliver what is measured there from now on."""
+    answer: dict[str, Any] = _courier().enrol(home.default_home(), host.whole())
+    return answer
+
+
+def deliver(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Deliver what was measured to who collects it, every few minutes or once."""
+    answer: dict[str, Any] = _courier().deliver(home.default_home(), once=arguments.once)
+    return answer
+
+
+def _courier() -> Any:
+    try:
+        return import_module("edgekit_courier.words")
+    except ImportError as error:
+        hint = "bring it: edgekit device setup NAME --service 'edgekit-runtime deliver'"
+        raise DeviceError(f"the courier is not installed here ({error})", hint) from error
 
 
 def serve(arguments: argparse.Namespace) -> dict[str, Any]:

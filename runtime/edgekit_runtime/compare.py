@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping
 
 import numpy as np
 
-from edgekit_runtime import detections
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from edgekit_postprocess.detections import Detections
 
 Array = np.ndarray
 Outputs = Dict[str, "Array[Any, Any]"]
@@ -77,8 +78,10 @@ def _distance(name: str, want: Outputs, have: Outputs, how: Agreement) -> float:
     if how.by == "none":
         return 0.0
     if how.by == "boxes":
+        from edgekit_postprocess.detections import largest_difference
+
         both = _both(name, want, have, how)
-        return detections.largest_difference(*both) if both else float("inf")
+        return largest_difference(*both) if both else float("inf")
     a, b = want[name].astype(np.float64), have[name].astype(np.float64)
     difference = float(np.max(np.abs(a - b), initial=0.0)) if a.shape == b.shape else float("inf")
     return difference if np.isfinite(difference) else float("inf")
@@ -92,8 +95,10 @@ def _same(name: str, want: Outputs, have: Outputs, how: Agreement) -> bool:
     if how.by == "none":
         return name in have
     if how.by == "boxes":
+        from edgekit_postprocess.detections import f1
+
         both = _both(name, want, have, how)
-        return both is not None and detections.f1(*both) >= SAME_OBJECTS
+        return both is not None and f1(*both) >= SAME_OBJECTS
     a, b = want[name], have.get(name)
     if b is None or a.shape != b.shape:
         return False
@@ -107,13 +112,13 @@ def _same(name: str, want: Outputs, have: Outputs, how: Agreement) -> bool:
     return not a.size or np.array_equal(a.argmax(-1), b.argmax(-1))
 
 
-def _both(
-    name: str, want: Outputs, have: Outputs, how: Agreement
-) -> tuple[detections.Detections, detections.Detections] | None:
+def _both(name: str, want: Outputs, have: Outputs, how: Agreement) -> tuple[Detections, Detections] | None:
     """What both found; None where ``have`` is not as declared."""
-    wanted = detections.read(want, name, how)
+    from edgekit_postprocess.detections import read
+
+    wanted = read(want, name, how)
     try:
-        return wanted, detections.read(have, name, how)
+        return wanted, read(have, name, how)
     except EngineError:
         return None
 

@@ -4,7 +4,7 @@ blobs/sha256/…        shared by all releases       apps/APP/releases/DIGEST/  
 incoming/PUSH/…       not yet verified             apps/APP/current → releases/…
 trust/allowed_signers                              apps/APP/previous → releases/…
 reports/APP/*.ndjson  latency windows              lock
-compiled/MODEL/…      what an engine made of it
+compiled/MODEL/…      what an engine made of it     courier/   where reports are delivered to
 """
 
 from __future__ import annotations

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime import fields
 from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.ends import brought
 from edgekit_runtime.errors import EngineError, InvalidInput
-from edgekit_runtime.postprocess import Postprocess
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from edgekit_postprocess import Postprocess
 
     Array = np.ndarray[Any, Any]
 
@@ -31,6 +33,11 @@ class Interface:
     preprocess: dict[str, Preprocess] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
     postprocess: Postprocess | None = None
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether it holds the end of a detector, computed or judged by boxes: ``edgekit_postprocess`` does both."""
+        return self.postprocess is not None or any(how.by == "boxes" for how in self.agreement.values())
 
     @cached_property
     def accepts(self) -> dict[str, TensorSpec]:
@@ -112,6 +119,9 @@ def _postprocess(document: dict[str, Any], outputs: tuple[TensorSpec, ...]) -> P
     """Most bundles have none."""
     if "postprocess" not in document:
         return None
+    with brought():
+        from edgekit_postprocess import Postprocess
+
     found = Postprocess.of(fields.table(document["postprocess"]))
     missing = {spec.inner for spec in outputs} - found.gives
     if missing:
@@ -126,6 +136,9 @@ def _agreement(document: dict[str, Any], outputs: set[str]) -> dict[str, Agreeme
     unknown = {*agreement, *(name for how in agreement.values() for name in how.takes)} - outputs
     if unknown:
         raise ValueError(f"agreement of {min(unknown)!r}, which is no output")
+    if any(how.by == "boxes" for how in agreement.values()):
+        with brought():
+            import edgekit_postprocess  # noqa: F401 — the proof will ask for it
     return agreement
 
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from edgekit_runtime import durable, fields, probe, processes
 from edgekit_runtime.errors import InvalidInput
+from edgekit_runtime.histogram import percentile, summed
 from edgekit_runtime.home import held
-from edgekit_runtime.report import percentile, summed
 from edgekit_runtime.trial import Facts
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Callable
 
-    from edgekit_runtime.report import Window
+    from edgekit_runtime.windows import Window
 
 FILE = "trial.json"
 
@@ -30,7 +30,7 @@ FILE = "trial.json"
 class Logbook:
     """``starts``: how many sessions each process has open that have not shown yet that they are well.
 
-    ``buckets`` and ``errors`` are those of all windows so far (``report.Window``), ``seconds`` those of service.
+    ``buckets`` and ``errors`` are those of all windows so far (``windows.Window``), ``seconds`` those of service.
     """
 
     failed_starts: int = 0

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from edgekit_runtime.logbook import Logbook
     from edgekit_runtime.releases import Release
-    from edgekit_runtime.report import Window
     from edgekit_runtime.trial import Facts
+    from edgekit_runtime.windows import Window
 
 BLAMELESS = (EngineNotInstalled, InvalidInput, KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a start and says nothing of the release: another environment, an odd input, somebody who stops it."""

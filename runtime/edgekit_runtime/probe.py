@@ -13,7 +13,7 @@ import sys
 
 ENGINES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu")
 MODULES = ("ai_edge_litert", "tflite_runtime", "onnxruntime")
-PACKAGES = ("numpy", "edgekit-runtime", "edgekit-server", "grpcio")
+PACKAGES = ("numpy", "edgekit-runtime", "edgekit-server", "grpcio", "edgekit-courier")
 INSTALLED = "install ok installed"
 
 
@@ -37,6 +37,7 @@ def probe() -> "dict[str, object]":
         "packages": {name: installed.get(name) for name in PACKAGES},
         "engines": {name: installed.get(name) for name in ENGINES},
         "engine_modules": [name for name in MODULES if _has(name)],
+        "postprocess": _has("edgekit_postprocess"),
         "cpus": os.cpu_count(),
         "cpu_flags": cpu_flags(_text("/proc/cpuinfo")),
         "memory_mib": mebibytes(memory, "MemTotal"),

@@ -10,6 +10,8 @@ from pathlib import Path
 TIMEOUT_S = 20.0
 SERVER = "edgekit.service"
 """The unit of ``edgekit-runtime serve``; no app has it. The server takes up releases itself, so nobody restarts it."""
+COURIER = "edgekit.courier.service"
+"""The unit of ``edgekit-runtime deliver``; no app has it either."""
 
 
 def unit(app: str) -> str:

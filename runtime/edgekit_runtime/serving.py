@@ -36,12 +36,17 @@ def declared(bundle: Bundle) -> Loaded:
 
 def proven(home: Path, release: Release) -> Loaded:
     """As it was proven, as far as that starts; told where it is less. Raises: BundleError, EngineError."""
+    engine, why = untold(home, release)
+    _tell(home, release, why)
+    return engine, why
+
+
+def untold(home: Path, release: Release) -> Loaded:
+    """The same, of which nothing is written down. Raises: BundleError, EngineError."""
     proof, bundle = release.state.proof, release.bundle
     how = asked(bundle, pinned(proof) or tuned(proof), cache(home, bundle))
     engine, trouble = engines.load_if_need_be(model(bundle), *how)
-    why = trouble or since(proof, engine)
-    _tell(home, release, why)
-    return engine, why
+    return engine, trouble or since(proof, engine)
 
 
 def asked(

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from edgekit_runtime import bundle as bundles
-from edgekit_runtime import engines, notify, probation, releases, serving
+from edgekit_runtime import engines, notify, probation, releases, serving, watched
 from edgekit_runtime.errors import EdgekitError, EngineError, InvalidInput, NotInstalled, Overloaded
 from edgekit_runtime.home import NAME, default_home
 from edgekit_runtime.probation import Probation
-from edgekit_runtime.report import Recorder, Spool
+from edgekit_runtime.recorder import Recorder
+from edgekit_runtime.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from edgekit_runtime.engines import Engine
     from edgekit_runtime.interface import Interface
     from edgekit_runtime.manifest import EngineNeed
-    from edgekit_runtime.pipeline import Pipeline, Stage
+    from edgekit_runtime.pipeline import Pipeline, Stage, Steps
     from edgekit_runtime.releases import Release
     from edgekit_runtime.serving import Loaded
 
@@ -64,6 +65,7 @@ def of_release(home: Path, release: Release, *, lazy: bool = False) -> Session:
 
     def engine() -> Loaded:
         loaded, why = serving.proven(home, release)
+        recorder.quality = watched.quality(release.bundle)
         notify.SUPERVISOR.ready(f"{app} {release.digest[:19]} by {loaded.name}")
         return loaded, why
 
@@ -117,7 +119,7 @@ class Session:
         self._loading = threading.Lock()
         self.samples: Callable[[], list[dict[str, Array]]] = list
         """Inputs that the model is known to answer well: those of the bundle's golden vectors."""
-        self._recorder = recorder
+        self.recorder = recorder
         self._pipeline: Pipeline | None = None
         self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
 
@@ -141,13 +143,20 @@ class Session:
         ``inputs``: arrays by input name, or one array where there is a single input; for a preprocessed image
         height × width × colour, with or without a batch axis. Raises: InvalidInput, EngineError.
         """
-        started = time.perf_counter_ns()
+        clock, interface = time.perf_counter_ns, self.interface
+        started = clock()
         try:
-            outputs = self.interface.results(self.engine.run(self.interface.feeds(inputs)))
+            feeds = interface.feeds(inputs)
+            fed = clock()
+            raw = self.engine.run(feeds)
+            ran = clock()
+            outputs = interface.results(raw)
         except EdgekitError as error:
             self._failed(error)
             raise
-        self._served(time.perf_counter_ns() - started)
+        if self.recorder:
+            self.recorder.record(fed - started, ran - fed, clock() - ran)
+            self._seen(inputs, feeds, outputs, ran - fed)
         return outputs
 
     def lend(self, inputs: dict[str, Array] | Array, use: Callable[[dict[str, Array]], Made]) -> Made:
@@ -156,15 +165,21 @@ class Session:
         They are there until ``use`` returns, and not to be kept: an engine that finds one of them kept refuses to run.
         Other threads wait meanwhile. Raises: as ``predict``, and what ``use`` does.
         """
-        started = time.perf_counter_ns()
+        clock = time.perf_counter_ns
+        started = clock()
 
         def used(raw: dict[str, Array]) -> Made:
+            ran = clock()
             outputs = self.interface.results(raw)
-            self._served(time.perf_counter_ns() - started)
+            if self.recorder:
+                self.recorder.record(fed - started, ran - fed, clock() - ran)
+                self._seen(inputs, feeds, outputs, ran - fed)
             return use(outputs)
 
         try:
-            return engines.lend(self.engine, self.interface.feeds(inputs), used)
+            feeds = self.interface.feeds(inputs)
+            fed = clock()
+            return engines.lend(self.engine, feeds, used)
         except EdgekitError as error:
             self._failed(error)
             raise
@@ -210,11 +225,12 @@ class Session:
     def _submit(self, inputs: dict[str, Array] | Array) -> Future[dict[str, Array]]:
         from edgekit_runtime.pipeline import Pipeline
 
-        spent_ns: list[int] = []
+        started = time.perf_counter_ns()
+        steps: Steps = [(0, inputs)]
         with self._lock:
             self._pipeline = self._pipeline or Pipeline(self._stages())
-            future = self._pipeline.put(inputs, spent_ns)
-        future.add_done_callback(lambda done: self._done(done, spent_ns))
+            future = self._pipeline.put(inputs, steps)
+        future.add_done_callback(lambda done: self._done(done, time.perf_counter_ns() - started, steps))
         return future
 
     def _stages(self) -> list[Stage]:
@@ -225,23 +241,28 @@ class Session:
             return [*before, (interface.results,)]
         return [*before[:-1], (*before[-1], interface.results)]
 
-    def _done(self, future: Future[dict[str, Array]], spent_ns: list[int]) -> None:
+    def _done(self, future: Future[dict[str, Array]], passed_ns: int, steps: Steps) -> None:
+        """``steps``: those of ``_stages``. They are let go: the future may be kept for long."""
         if future.cancelled():
             return
         error = future.exception()
-        if error is None:
-            self._served(sum(spent_ns))
+        if error is None and self.recorder:
+            (_, inputs), (fed_ns, feeds), (ran_ns, _), (made_ns, outputs) = steps
+            self.recorder.record(fed_ns, ran_ns, made_ns, passed_ns - fed_ns - ran_ns - made_ns)
+            self._seen(inputs, feeds, outputs, ran_ns)
         elif isinstance(error, EdgekitError):
             self._failed(error)
+        steps.clear()
 
-    def _served(self, latency_ns: int) -> None:
-        if self._recorder:
-            self._recorder.record(latency_ns)
-            notify.SUPERVISOR.alive()
+    def _seen(self, inputs: Any, feeds: dict[str, Array], outputs: dict[str, Array], infer_ns: int) -> None:
+        """A call that was recorded: what it was given, what of that the artifact was, what it gave."""
+        if self.recorder and self.recorder.quality:
+            self.recorder.quality.look(inputs, feeds, outputs, infer_ns)
+        notify.SUPERVISOR.alive()
 
     def _failed(self, error: EdgekitError) -> None:
-        if self._recorder:
-            self._recorder.failed(error.code)
+        if self.recorder:
+            self.recorder.failed(error.code)
 
     def close(self, error: BaseException | None = None) -> None:
         """Write the last window of latencies and let the model go; ``error`` is what ends it, if one does.
@@ -252,8 +273,8 @@ class Session:
             pipeline, self._pipeline = self._pipeline, None
         if pipeline:
             pipeline.close()
-        if self._recorder:
-            self._recorder.close(error)
+        if self.recorder:
+            self.recorder.close(error)
         with self._loading:
             self._load = None
         if self._engine:

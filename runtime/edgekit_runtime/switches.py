@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from edgekit_runtime.trial import Decision
 
-BY_HAND = "by_hand"
+BY_HAND, BY_RULE = "by_hand", "by_rule"
 
 
 def activate(home: Path, app: str, digest: str, *, allow_downgrade: bool = False) -> Release:
@@ -59,13 +59,16 @@ def confirm(home: Path, app: str, digest: str, code: str = BY_HAND) -> Release:
         return release
 
 
-def rollback(home: Path, app: str, reason: str) -> Release:
+def rollback(home: Path, app: str, reason: str, *, code: str = BY_HAND, leaving: str = "") -> Release:
     """Switch back to ``previous``; the release that is left, however damaged, becomes bad.
 
+    ``leaving``: the only release that it is to leave, "" for any.
     Raises: NotInstalled, DeviceError, BundleError when ``previous`` is damaged.
     """
     with locked(home, f"a rollback of {app}"):
-        return _go_back(home, app, BY_HAND, reason)
+        if leaving not in ("", pointed(home, app, "current")):
+            raise DeviceError(f"{app}: {leaving[:19]} is not live here any more", "edgekit status")
+        return _go_back(home, app, code, reason)
 
 
 def leave(home: Path, folder: Path, seen: str, why: Decision) -> Release:

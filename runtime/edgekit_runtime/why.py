@@ -6,7 +6,9 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgekit_runtime import blackbox, probation, releases, report, trial
+from edgekit_runtime import blackbox, probation, releases, trial
+from edgekit_runtime.histogram import percentile
+from edgekit_runtime.spool import Spool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,12 +39,12 @@ def left(home: Path, app: str) -> dict[str, Any] | None:
 def latency(home: Path, app: str) -> dict[str, Any] | None:
     """The last window of the release that serves; None when nothing called it."""
     digest = releases.pointed(home, app, "current")
-    windows = [window for window in report.Spool(home / "reports" / app).windows() if window.release == digest]
+    windows = [window for window in Spool(home / "reports" / app).windows() if window.release == digest]
     if not windows:
         return None
     last = max(windows, key=lambda window: window.end_s)
     buckets = {} if last.emulated else last.buckets  # an emulator's times are no latencies
-    p50, p95 = (_number(report.percentile(buckets, share) / 1e6) for share in (0.5, 0.95))
+    p50, p95 = (_number(percentile(buckets, share) / 1e6) for share in (0.5, 0.95))
     return {"calls": last.count, "errors": last.errors, "p50_ms": p50, "p95_ms": p95, "end_s": last.end_s}
 
 

@@ -37,6 +37,8 @@ class Cache:
 
     def __init__(self, most_bytes: int) -> None:
         self._most, self._bytes = most_bytes, 0
+        self._hits = self._misses = 0
+        self._told = (0, 0)
         self._answers: OrderedDict[bytes, Arrays] = OrderedDict()
 
     def get(self, key: bytes) -> Arrays | None:
@@ -44,7 +46,17 @@ class Cache:
         found = self._answers.get(key)
         if found is not None:
             self._answers.move_to_end(key)
+            self._hits += 1
+        else:
+            self._misses += 1
         return found
+
+    def counted(self) -> dict[str, int]:
+        """Hits and misses since the last time, for a window. One thread may ask, another than that of ``get``."""
+        now, before = (self._hits, self._misses), self._told
+        self._told = now
+        found = {"cache_hits": now[0] - before[0], "cache_misses": now[1] - before[1]}
+        return {name: number for name, number in found.items() if number}
 
     def put(self, key: bytes, outputs: Mapping[str, Array]) -> None:
         """Keep a copy, unless it is larger than all that may be kept."""

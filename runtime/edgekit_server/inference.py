@@ -68,6 +68,9 @@ class Inference:
         self._session, self.names, self._pace, self._cache = session, names, pace, cache
         self.page, self._marks, self._tally = page, page.marks, page.tally
         self._queue, self._uncounted = Queue(SLOTS), 0
+        self._recorder = session.recorder
+        if self._recorder and cache:
+            self._recorder.ask = cache.counted
 
     def __len__(self) -> int:
         """How many wait."""
@@ -142,6 +145,8 @@ class Inference:
             self._tally.ran(self._uncounted, stages)
             self._uncounted = 0
         self._tally.answered(time.monotonic_ns() - question.arrived_ns, call.rows, stages)
+        if self._recorder:
+            self._recorder.waited(waited)
         return question.answer(200, answer)
 
     def _encoded(self, ticket: Ticket, outputs: Arrays) -> tuple[Answer, int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import time
+import math
 from typing import TYPE_CHECKING, Iterable, Iterator, Mapping
 from urllib.parse import parse_qs
 
-from edgekit_runtime import processes
-from edgekit_server import aliases
+from edgekit_runtime import trial
+from edgekit_server import aliases, machine
 from edgekit_server.counts import BOUNDS
 from edgekit_server.http import Refused
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "edgekit_inference"
 _STAGES = {"queue": "queue", "compute_input": "preprocess", "compute_infer": "infer", "compute_output": "postprocess"}
+_FROM_THE_START = (200, 500, 503)
+"""Told while there are none: Prometheus sees no rise in what begins with 1."""
 
 
 def names(query: str) -> str:
@@ -47,17 +48,22 @@ def _families(known: list[Resident], served: Mapping[tuple[str, str], Counts]) -
         (f"{_PREFIX}_request_duration_seconds", "histogram", list(_took(served))),
         (f"{_PREFIX}_stage_duration_seconds", "summary", [each for one in known for each in _staged(one)]),
         (f"{_PREFIX}_queue_length", "gauge", [each for one in known for each in _waiting(one)]),
+        (f"{_PREFIX}_cache_hits_total", "counter", [each for one in known for each in _kept(one)]),
         ("edgekit_model_info", "gauge", [each for one in known for each in _about(one)]),
+        ("edgekit_model_ready", "gauge", [each for one in known for each in _ready(one)]),
+        ("edgekit_model_failures_total", "counter", [each for one in known for each in _failures(one)]),
         ("edgekit_model_degraded", "gauge", [each for one in known for each in _degraded(one)]),
-        *_process(),
+        ("edgekit_model_latency_budget_seconds", "gauge", [each for one in known for each in _budget(one)]),
+        *machine.process(),
+        *machine.CONDITIONS.families(),
     ]
 
 
 def _requests(served: Mapping[tuple[str, str], Counts]) -> Iterator[Sample]:
     for (model, version), found in served.items():
-        for status, count in sorted(found.statuses.items()):
+        for status in sorted({*_FROM_THE_START, *found.statuses}):
             labels = {"model": model, "version": version, "outcome": _outcome(status), "status": str(status)}
-            yield f"{_PREFIX}_requests_total", labels, count
+            yield f"{_PREFIX}_requests_total", labels, found.statuses.get(status, 0)
 
 
 def _outcome(status: int) -> str:
@@ -87,6 +93,11 @@ def _waiting(one: Resident) -> Iterator[Sample]:
     yield f"{_PREFIX}_queue_length", {"model": one.app}, sum(worker.waiting for worker in one.workers)
 
 
+def _kept(one: Resident) -> Iterator[Sample]:
+    """Requests whose answer was in the cache."""
+    yield f"{_PREFIX}_cache_hits_total", {"model": one.app, "version": one.version}, one.counts.times["cache_hit"]
+
+
 def _about(one: Resident) -> Iterator[Sample]:
     if one.release:
         m = one.release.bundle.manifest
@@ -95,26 +106,30 @@ def _about(one: Resident) -> Iterator[Sample]:
         yield "edgekit_model_info", {"model": one.app, "version": one.version, "state": one.state, **about}, 1
 
 
+def _ready(one: Resident) -> Iterator[Sample]:
+    """0 where it is to serve and does not; nothing where it was unloaded."""
+    if one.serving or (one.wanted and not one.barred):
+        yield "edgekit_model_ready", {"model": one.app}, int(one.serving is not None)
+
+
+def _failures(one: Resident) -> Iterator[Sample]:
+    """Workers that crashed, hung or could not load it."""
+    yield "edgekit_model_failures_total", {"model": one.app}, one.failed
+
+
 def _degraded(one: Resident) -> Iterator[Sample]:
     """1 where the model runs by less than its bundle demands."""
     if one.serving:
         yield "edgekit_model_degraded", {"model": one.app, "version": one.version}, int(bool(one.serving.degraded))
 
 
-def _process() -> Iterator[Family]:
-    """Of the front, by the names that all exporters use."""
-    facts = processes.facts(os.getpid())
-    if facts:
-        tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-        started_s = time.time() - time.monotonic() + int(facts[19]) / tick
-        yield (
-            "process_cpu_seconds_total",
-            "counter",
-            [("process_cpu_seconds_total", {}, (int(facts[11]) + int(facts[12])) / tick)],
-        )
-        yield "process_resident_memory_bytes", "gauge", [("process_resident_memory_bytes", {}, int(facts[21]) * page)]
-        yield "process_start_time_seconds", "gauge", [("process_start_time_seconds", {}, round(started_s, 2))]
-        yield "process_open_fds", "gauge", [("process_open_fds", {}, len(os.listdir("/proc/self/fd")))]
+def _budget(one: Resident) -> Iterator[Sample]:
+    """What 95 of 100 calls are to hold, where its project has said so."""
+    if one.release:
+        limit_ms = trial.policy(one.release.bundle.manifest.budget).max_p95_ms
+        if math.isfinite(limit_ms):
+            labels = {"model": one.app, "version": one.version}
+            yield "edgekit_model_latency_budget_seconds", labels, limit_ms / 1e3
 
 
 def _line(name: str, labels: Mapping[str, str], value: float) -> str:

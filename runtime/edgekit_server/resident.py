@@ -34,13 +34,14 @@ def pause_s(failures: int) -> float:
 class Resident:
     """``wanted``: whether it is to be loaded now; ``barred``: not even when asked for. ``why``: what is wrong with it.
 
-    ``release``: the one that serves, or would.
+    ``release``: the one that serves, or would. ``failures``: workers in a row that have ended by themselves, and
+    ``failed`` all of them.
     """
 
     def __init__(self, app: str, owner: Residents) -> None:
         self.app, self.wanted, self.barred, self.why = app, True, False, ""
         self.release: Release | None = None
-        self.failures, self._asked_s = 0, -math.inf
+        self.failures, self.failed, self._asked_s = 0, 0, -math.inf
         self._owner = owner
         self._serving: Worker | None = None
         self._coming: Worker | None = None
@@ -184,7 +185,7 @@ class Resident:
             self._serving = None
         else:
             self._coming = None
-        now = self._owner.loop.now
+        now, self.failed = self._owner.loop.now, self.failed + 1
         self.failures = self.failures + 1 if now - worker.began_s < STEADY_S else 1
         self.why, self._not_before_s = worker.error, now + pause_s(self.failures)
         if not self._serving and pause_s(self.failures):

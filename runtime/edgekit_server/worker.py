@@ -8,6 +8,7 @@ It may crash or hang in a kernel: then the front ends it, and has lost no connec
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -57,6 +58,7 @@ def main() -> int:
         engine = {"engine": loaded.engine.name, "provider": loaded.engine.provider}
         _say(front, {"digest": release.digest, "size": size, "degraded": loaded.degraded, **engine}, file)
         shared = arena.Arena(file, size)
+        gc.freeze()  # what is here stays: no collection is to walk over it in the midst of a request
         inference = Inference(loaded, shared.page, (app, version_of(manifest)), pace, cache)
         Service(front, shared, inference, float(timeout_s)).run()
     return 0

@@ -84,7 +84,7 @@ def test_a_device_comes_into_the_fleet(journey: Journey) -> None:
         (journey.project / "desk").mkdir()
         (journey.project / "desk" / "env").symlink_to(environment(journey.shared))
         added = document("device", "add", "desk", uri, "--target", TARGET)
-        assert added["device"] == {"name": "desk", "uri": uri, "target": TARGET, "tags": []}
+        assert added["device"] == {"name": "desk", "uri": uri, "target": TARGET, "tags": [], "server": None}
     assert [each["name"] for each in document("device", "list")["devices"]] == ["desk"]
 
 

@@ -12,7 +12,9 @@ import tempfile
 from multiprocessing import get_context
 from pathlib import Path
 
-COMMANDS = "build bundle device init live push remove report rollout simulate target trust why"
+COMMANDS = (
+    "bench build bundle collect dashboard device export init live push remove report rollout simulate target trust why"
+)
 IMPORTED = (
     "edgekit.__main__",
     *(f"edgekit.cli.{name}" for name in COMMANDS.split()),

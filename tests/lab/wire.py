@@ -87,6 +87,12 @@ class Wire:
                     return
                 sink.sendall(data)
 
+    def cut(self) -> None:
+        """Close every connection now; new ones can be made."""
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self.silent = False
         for end in (self._listener, *self._open):

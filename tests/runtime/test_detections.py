@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import NDArray
 
+from edgekit_postprocess.detections import MOST, Detections, f1, largest_difference, pairs, read
 from edgekit_runtime.agreement import Agreement
-from edgekit_runtime.detections import MOST, Detections, f1, largest_difference, pairs, read
 from edgekit_runtime.errors import EngineError
 
 BOXES = Agreement("boxes")

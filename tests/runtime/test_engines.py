@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgekit_runtime import engines
-from edgekit_runtime.engines import Engine, ort
+from edgekit_runtime.engines import Engine, ort_profile
 from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
 from edgekit_runtime.manifest import EngineNeed
 from tests.runtime.bundles import MODELS, linear, model_file, onnx_bytes, samples, tensor, weights
@@ -350,7 +350,7 @@ class TestShare:
             *(node("Cuda", name, "0") for name in ("a", "b", "b", "b")),
             *(node("Cpu", "", index) for index in ("3", "4")),
         ]
-        assert ort.nodes_by_provider(events) == {"Cuda": 2, "Cpu": 2}
+        assert ort_profile.nodes_by_provider(events) == {"Cuda": 2, "Cpu": 2}
 
     def test_a_provider_that_takes_no_node(self) -> None:
         engine = load(linear(1), "onnxruntime", 1, "AzureExecutionProvider", "CPUExecutionProvider")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from edgekit_runtime.errors import EngineError, InvalidInput
+from edgekit_postprocess import Postprocess
+from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.errors import EngineError, IncompatibleTarget, InvalidInput
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec, fits
@@ -179,3 +183,26 @@ class TestFeeds:
     def test_an_output_that_the_artifact_lacks_is_an_engine_s_error(self) -> None:
         with pytest.raises(EngineError, match="no output 'out:0'"):
             TWO.results({"y": self.IMAGES})
+
+
+class TestEnds:
+    """Where the distribution that computes them is not installed."""
+
+    PLAIN = Interface((TensorSpec("x", "float32", (1, 3)),), (TensorSpec("y", "float32", (1, 3)),))
+    COMPUTED = replace(PLAIN, postprocess=Postprocess((TensorSpec("y", "float32", (1, 3)),), ()))
+    JUDGED = replace(PLAIN, agreement={"y": Agreement("boxes")})
+
+    @pytest.mark.parametrize("interface", [COMPUTED, JUDGED], ids=["computed", "judged"])
+    def test_a_bundle_with_one_is_refused_with_a_way_out(
+        self, interface: Interface, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert interface.has_ends
+        document = interface.as_dict()
+        monkeypatch.setitem(sys.modules, "edgekit_postprocess", None)
+        with pytest.raises(IncompatibleTarget) as error:
+            Interface.of(document)
+        assert str(error.value) == (
+            "the bundle has the end of a detector, and edgekit-postprocess is not installed here — "
+            "'edgekit device setup' brings it"
+        )
+        assert Interface.of(self.PLAIN.as_dict()) == self.PLAIN

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit_runtime.postprocess import Step
-from edgekit_runtime.postprocess.moving import MOST
-from edgekit_runtime.postprocess.operators import OPERATORS
+from edgekit_postprocess import Step
+from edgekit_postprocess.moving import MOST
+from edgekit_postprocess.operators import OPERATORS
 
 Array = NDArray[Any]
 Case = tuple[str, list[Array | None], dict[str, Any]]

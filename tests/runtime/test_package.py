@@ -14,7 +14,7 @@ import edgekit_runtime
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
 LOADED = "import sys; before = set(sys.modules); {}; print(*(set(sys.modules) - before))"
-MODULES = ("bundle", "engines", "interface", "manifest", "releases", "report", "session", "verify")
+MODULES = ("bundle", "engines", "interface", "manifest", "recorder", "releases", "session", "spool", "verify")
 
 
 def loaded_by(statement: str) -> set[str]:

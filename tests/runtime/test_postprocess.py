@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit_runtime import postprocess as module
+import edgekit_postprocess as module
+from edgekit_postprocess import MOST_NUMBERS, MOST_STEPS, Constant, Postprocess, Step
 from edgekit_runtime.errors import EngineError
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits, dump, parse
-from edgekit_runtime.postprocess import MOST_NUMBERS, MOST_STEPS, Constant, Postprocess, Step
 from edgekit_runtime.tensors import TensorSpec
 from tests.runtime.values import almost
 

@@ -16,13 +16,15 @@ import pytest
 
 import edgekit_runtime
 from edgekit.signing import Signer
-from edgekit_runtime import blackbox, logbook, processes, releases, report, service, states, switches, verify
+from edgekit_runtime import blackbox, logbook, processes, releases, service, states, switches, verify
 from edgekit_runtime.bundle import blob_path
 from edgekit_runtime.errors import DigestMismatch, EdgekitError, EngineError, EngineNotInstalled, InvalidInput
 from edgekit_runtime.probation import Probation, facts
+from edgekit_runtime.recorder import Recorder
 from edgekit_runtime.releases import Release
-from edgekit_runtime.report import Recorder, Spool
+from edgekit_runtime.spool import Spool
 from edgekit_runtime.trial import LEAVE, Decision
+from edgekit_runtime.windows import Window
 from tests.runtime.bundles import APP, Parcels, contents, go_live, samples, serves, try_out, write
 from tests.runtime.powercut import Loss, failing
 
@@ -118,7 +120,7 @@ class TestConfirmed:
         spool = Spool(home / "reports" / APP)
         recorder = Recorder(spool, APP, release.digest, 0.02, probation=Probation(home, release))
         for _ in range(100):
-            recorder.record(1000)
+            recorder.record(0, 1000, 0)
         until = time.monotonic() + 10
         while state(home, parcels.one)[0] == "trial" and time.monotonic() < until:
             time.sleep(0.01)
@@ -206,7 +208,7 @@ class TestLeft:
         release = try_out(parcels.two, home)
         watch = Probation(home, release)
         for _ in range(2):
-            watch.window(report.Window(APP, release.digest, "s", 0, 0.0, 60.0, errors={"engine": 20}))
+            watch.window(Window(APP, release.digest, "s", 0, 0.0, 60.0, errors={"engine": 20}))
         assert state(home, parcels.two) == ("bad", "error_rate")
         assert restarted == [APP]
         assert serves(parcels.one)
@@ -306,7 +308,7 @@ class TestStays:
         release = try_out(parcels.one, home)
         watch = Probation(home, release)
         watch._began -= 61
-        watch.window(report.Window(APP, release.digest, "s", 0, 0.0, 61.0))
+        watch.window(Window(APP, release.digest, "s", 0, 0.0, 61.0))
         assert logbook.read(release.folder).starts == {}
         watch.blame(RuntimeError())
         watch.closed()

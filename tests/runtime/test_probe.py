@@ -35,6 +35,7 @@ KEYS = [
     "packages",
     "engines",
     "engine_modules",
+    "postprocess",
     "cpus",
     "cpu_flags",
     "memory_mib",

@@ -29,7 +29,7 @@ from edgekit_runtime.errors import (
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.preprocess import Preprocess
-from edgekit_runtime.report import Spool
+from edgekit_runtime.spool import Spool
 from edgekit_runtime.tensors import TensorSpec
 from tests.runtime.bundles import (
     APP,
@@ -236,8 +236,8 @@ class TestReporting:
             with monkeypatch.context() as patch:
                 patch.setattr(os, "write", lambda handle, data: 0)
                 session.predict(X)
-                assert session._recorder is not None
-                session._recorder.flush()
+                assert session.recorder is not None
+                session.recorder.flush()
                 session.predict(X)
             assert counted(home) == {}
         assert counted(home) == {"calls": 2}

@@ -20,17 +20,19 @@ import pytest
 from onnx import helper
 
 import edgekit_runtime
+from edgekit_postprocess import Postprocess, Step
 from edgekit_runtime import session as module
 from edgekit_runtime.engines import Engine
 from edgekit_runtime.errors import EngineError, InvalidInput, Overloaded
+from edgekit_runtime.histogram import percentile
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.pipeline import AHEAD, Pipeline
-from edgekit_runtime.postprocess import Postprocess, Step
 from edgekit_runtime.preprocess import Preprocess
-from edgekit_runtime.report import Spool, percentile
 from edgekit_runtime.session import MOST_WAITING, Session
+from edgekit_runtime.spool import Spool
 from edgekit_runtime.tensors import TensorSpec
+from edgekit_runtime.windows import STAGES
 from tests.runtime.bundles import (
     APP,
     INTERFACE,
@@ -274,6 +276,8 @@ class TestReporting:
                 future.result(TIMEOUT_S)
         (window,) = Spool(home / "reports" / APP).windows()
         assert percentile(window.buckets, 0.5) < 0.1e9
+        assert percentile(window.stages["queue"], 0.9) > 0.1e9
+        assert {name: sum(each.values()) for name, each in window.stages.items()} == dict.fromkeys(STAGES, 10)
 
 
 class TestWarmUp:

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from edgekit.passes.cutting import nms_reference
-from edgekit_runtime.postprocess.suppression import non_max_suppression
-from edgekit_runtime.postprocess.suppression_tflite import detection_postprocess
-from edgekit_runtime.postprocess.suppression_trt import efficient_nms
+from edgekit_postprocess.suppression import non_max_suppression
+from edgekit_postprocess.suppression_tflite import detection_postprocess
+from edgekit_postprocess.suppression_trt import efficient_nms
 from tests.lab import detection_postprocess as lab
 
 Array = NDArray[Any]

@@ -13,8 +13,8 @@ from edgekit_runtime.agreement import BY, COLUMNS, CORNERS, Agreement
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits
 from edgekit_runtime.preprocess import Preprocess
-from edgekit_runtime.report import Window
 from edgekit_runtime.tensors import DTYPES, TensorSpec
+from edgekit_runtime.windows import Window
 
 WHOLE = st.integers(0, 2**63 - 1)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
@@ -122,16 +122,23 @@ MANIFESTS = st.builds(
     expires=st.none() | WHOLE,
 )
 COUNTS = st.integers(0, 2**40)
+WORD = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
+BUCKETS = st.dictionaries(st.integers(0, 2500), COUNTS, max_size=6)
+MOMENT = st.floats(0, 1e11) | st.integers(0, 10**11)
 WINDOWS = st.builds(
-    Window,
+    lambda start_s, end_s, **rest: Window(start_s=min(start_s, end_s), end_s=max(start_s, end_s), **rest),
     app=LABEL,
     release=LABEL,
     session=LABEL,
-    seq=WHOLE,
-    start_s=NUMBER,
-    end_s=NUMBER,
-    buckets=st.dictionaries(st.integers(0, 9999), COUNTS, max_size=6),
-    errors=st.dictionaries(LABEL, COUNTS, max_size=3),
+    seq=st.integers(0, 2**31 - 1),
+    start_s=MOMENT,
+    end_s=MOMENT,
+    buckets=BUCKETS,
+    errors=st.dictionaries(WORD, COUNTS, max_size=3),
+    stages=st.dictionaries(WORD, BUCKETS, max_size=3),
+    counters=st.dictionaries(WORD, COUNTS, max_size=3),
+    conditions=st.dictionaries(WORD, st.floats(-1e12, 1e12), max_size=3),
+    drift=st.dictionaries(LABEL, st.lists(COUNTS, max_size=4).map(tuple), max_size=3),
 )
 
 

@@ -22,8 +22,8 @@ from edgekit.passes.cutting import cut_proof, part_onnx, tail_onnx
 from edgekit.passes.cutting.tail_onnx import Without
 from edgekit.passes.onnx_errors import as_conversion_error
 from edgekit.passes.proof import load
+from edgekit_postprocess import Postprocess, Step
 from edgekit_runtime.agreement import Agreement
-from edgekit_runtime.postprocess import Postprocess, Step
 
 NAME = "cut-onnx"
 DETECTIONS = "EfficientNMS_TRT"

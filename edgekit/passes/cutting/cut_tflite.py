@@ -19,8 +19,8 @@ from edgekit.model import Model, Tail, derived, open_model
 from edgekit.passes import Context, Feeds
 from edgekit.passes.cutting.tail_onnx import constant
 from edgekit.passes.proof import PROBES, check_output, load
+from edgekit_postprocess import Postprocess, Step
 from edgekit_runtime.agreement import Agreement
-from edgekit_runtime.postprocess import Postprocess, Step
 from edgekit_runtime.tensors import TensorSpec
 
 NAME = "cut-tflite"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, helper, numpy_helper
 
 from edgekit.passes.cutting.part_onnx import taken, with_inner
-from edgekit_runtime.postprocess import Constant, Step, Value
+from edgekit_postprocess import Constant, Step, Value
 
 PLUGINS = ("EfficientNMS_TRT",)
 """Operators of other domains than ONNX's that there is a numpy form of."""

@@ -50,7 +50,8 @@ AS_DECLARED = EngineOptions()
 class Engine(Protocol):
     """One loaded model. Tensors go by the artifact's own names. ``run`` may be called from several threads.
 
-    It may have ``share(model, feeds)``: of the model's nodes that ``provider``, the first that started, runs.
+    It may have ``share(model, feeds)``: of the model's nodes that ``provider``, the first that started, runs; and
+    ``layers(model, feeds)``: what single nodes take.
     """
 
     name: str
@@ -84,6 +85,14 @@ def share(engine: Engine, model: bytes, feeds: dict[str, Array]) -> float | None
     with contextlib.suppress(EngineError, OSError, ValueError):
         return own(model, feeds) if own else None
     return None
+
+
+def layers(engine: Engine, model: bytes, feeds: dict[str, Array]) -> list[dict[str, Any]] | None:
+    """What each node takes, as the engine serves them: {"name", "op", "provider", "ms" a call}; None where it cannot
+    tell. Raises: EngineError.
+    """
+    own: Callable[..., list[dict[str, Any]]] | None = getattr(engine, "layers", None)
+    return own(model, feeds) if own else None
 
 
 def load(model: bytes, needs: Sequence[EngineNeed], how: EngineOptions = AS_DECLARED) -> Engine:

@@ -9,11 +9,13 @@ import json
 import os
 import platform
 import tempfile
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from edgekit_runtime.engines import tensorrt
 from edgekit_runtime.engines.external import names_files
+from edgekit_runtime.engines.ort_profile import nodes_by_provider, time_by_node
 from edgekit_runtime.errors import EngineError, EngineNotInstalled, InvalidInput
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ there and gives what VNNI and ARM give. Only there: it fails on models in which 
 KEEP_FLOAT = ("WeightBiasQuantization",)
 """A pass of onnxruntime's that rounds float weights to int8 where quantized layers surround theirs: what was kept in
 float for its sensitivity would not be computed so."""
+
+PROFILE_CALLS, PROFILE_S = 10, 5.0
+"""Few: what onnxruntime tells of a node in a call is a kilobyte."""
 
 # From 1.29 on, onnxruntime reports sessions to its maker and leaves an identifier in ~/.cache, unless this is set
 # before it is imported. Nothing is sent that nobody asked for.
@@ -93,19 +98,27 @@ class OnnxRuntime:
             return 1.0
         try:
             ours, alone = (
-                _profile(model, each, feeds) for each in (self._options, replace(self._options, providers=()))
+                nodes_by_provider(_profile(model, each, lambda session: session.run(None, feeds), fused=False))
+                for each in (self._options, replace(self._options, providers=()))
             )
         except self._foreign as error:
             raise EngineError(f"onnxruntime {self.version} failed: {_line(error)}") from error
         elsewhere = sum(number for name, number in ours.items() if name != self.provider)
         return max(0.0, 1 - elsewhere / max(1, sum(alone.values())))
 
+    def layers(self, model: bytes, feeds: dict[str, Array]) -> list[dict[str, Any]]:
+        """By a session more, of the nodes that onnxruntime has made of the model's. Raises: EngineError."""
+        try:
+            return time_by_node(_profile(model, self._options, lambda session: _calls(session, feeds)))
+        except self._foreign as error:
+            raise EngineError(f"onnxruntime {self.version} failed: {_line(error)}") from error
+
     def close(self) -> None:
         self._session = None
 
 
-def _session(model: bytes, options: EngineOptions, profile: str = "") -> Any:
-    """With ``profile``, the beginning of a file's name, nodes are told of there, and fused by providers only."""
+def _session(model: bytes, options: EngineOptions, profile: str = "", *, fused: bool = True) -> Any:
+    """With ``profile``, the beginning of a file's name, nodes are told of there; not ``fused``, but by providers."""
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
@@ -113,7 +126,7 @@ def _session(model: bytes, options: EngineOptions, profile: str = "") -> Any:
     settings.log_severity_level = ERRORS_ONLY
     if options.plain:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    elif profile:
+    elif not fused:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if profile:
         settings.enable_profiling, settings.profile_file_prefix = True, profile
@@ -138,25 +151,25 @@ def _providers(options: EngineOptions, available: list[str], version: str) -> li
     return [(name, known[name]) if name in known else name for name in names]
 
 
-def _profile(model: bytes, options: EngineOptions, feeds: dict[str, Array]) -> dict[str, int]:
+def _profile(
+    model: bytes, options: EngineOptions, work: Callable[[Any], object], *, fused: bool = True
+) -> list[dict[str, Any]]:
+    """What onnxruntime tells of a session at work."""
     with tempfile.TemporaryDirectory() as folder:
-        session = _session(model, options, os.path.join(folder, "profile"))
-        session.run(None, feeds)
+        session = _session(model, options, os.path.join(folder, "profile"), fused=fused)
+        work(session)
         with open(session.end_profiling()) as file:
-            return nodes_by_provider(json.load(file))
+            events: list[dict[str, Any]] = json.load(file)
+            return events
 
 
-def nodes_by_provider(events: list[dict[str, Any]]) -> dict[str, int]:
-    """By provider, the nodes in a profile; one in a loop is one."""
-    seen = {
-        (event["args"]["provider"], event["name"], event["args"].get("node_index"))
-        for event in events
-        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
-    }
-    found: dict[str, int] = {}
-    for provider, *_ in seen:
-        found[provider] = found.get(provider, 0) + 1
-    return found
+def _calls(session: Any, feeds: dict[str, Array]) -> None:
+    """The first one is not counted."""
+    until = time.monotonic() + PROFILE_S
+    for call in range(PROFILE_CALLS):
+        session.run(None, feeds)
+        if call and time.monotonic() > until:
+            return
 
 
 def _sums_overflow() -> bool:

@@ -71,7 +71,10 @@ class TestCache:
         cache.put(b"2", {"y": X})
         cache.get(b"1")
         cache.put(b"3", {"y": X})
+        assert cache.counted() == {"cache_hits": 1}
         assert [key for key in (b"1", b"2", b"3") if cache.get(key)] == [b"1", b"3"]
+        assert cache.counted() == {"cache_hits": 2, "cache_misses": 1}
+        assert cache.counted() == {}
 
     def test_what_is_larger_than_all_is_not_kept_and_throws_nothing_out(self) -> None:
         cache = Cache(self.ROOM)

@@ -104,7 +104,7 @@ def test_the_extra_on_the_oldest_and_the_newest_python(
 ) -> None:
     subprocess.run([find(version), "-m", "venv", tmp_path / "env"], check=True)
     made = Environment(tmp_path / "env" / "bin" / "python")
-    assert made.install(str(wheel), f"{wheels.server_wheel()}[grpc]", protobuf, "onnxruntime")
+    assert made.install(str(wheel), f"{wheels.own('edgekit_server')}[grpc]", protobuf, "onnxruntime")
     monkeypatch.setattr(sys, "executable", str(made.python))
     with running(tmp_path, "--grpc", str(port)):
         caller = Caller(f"127.0.0.1:{port}")

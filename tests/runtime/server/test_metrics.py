@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from edgekit_server import metrics
+from edgekit_runtime.bundle import Bundle
+from edgekit_server import machine, metrics
 from edgekit_server.counts import BOUNDS, Counts
 from edgekit_server.http import Refused
+from edgekit_server.machine import Conditions
+from tests.runtime.bundles import APP, go_live
+from tests.runtime.server.halls import Open
+from tests.runtime.server.house import CRASH, row
 
 KEY = ('a "quoted" \\ name', "3")
 RUNS = {1: Counts(Counter(compute_infer=4)), 2: Counts(Counter(compute_infer=3))}
@@ -82,3 +89,78 @@ def test_whose_names(query: str, names: str) -> None:
 def test_names_that_nobody_gave() -> None:
     with pytest.raises(Refused, match="no names of 'other'"):
         metrics.names("names=other")
+
+
+SENSORS = {
+    "sys/class/thermal/thermal_zone0/type": "cpu-thermal",
+    "sys/class/thermal/thermal_zone0/temp": "48312",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000",
+    "sys/devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq": "2400000",
+    "sys/devices/platform/soc/soc:firmware/get_throttled": "50005",
+    "sys/class/hwmon/hwmon0/name": "ina219",
+    "sys/class/hwmon/hwmon0/power1_input": "4200000",
+    "proc/meminfo": "MemTotal: 4000000 kB\nMemAvailable: 2000000 kB",
+}
+
+
+def board(place: Path) -> Path:
+    """A machine that has sensors."""
+    for name, said in SENSORS.items():
+        file = place / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{said}\n")
+    return place
+
+
+class TestConditions:
+    def told(self, conditions: Conditions) -> dict[str, float]:
+        return {f"{name}{labels or ''}": value for _, _, each in conditions.families() for name, labels, value in each}
+
+    def test_in_base_units(self, tmp_path: Path) -> None:
+        told = self.told(Conditions(board(tmp_path)))
+        assert told["edgekit_device_temperature_celsius"] == 48.312
+        assert told["edgekit_device_frequency_hertz"] == 1.5e9
+        assert told["edgekit_device_frequency_max_hertz"] == 2.4e9
+        assert told["edgekit_device_memory_available_bytes"] == pytest.approx(2e6 * 1024, rel=1e-3)
+        assert told["edgekit_device_power_watts"] == 4.2
+        assert told["edgekit_device_throttled{'kind': 'under_voltage'}"] == 1
+        assert told["edgekit_device_throttled{'kind': 'frequency_capped'}"] == 0
+
+    def test_are_read_no_oftener_than_every_few_seconds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = [1000.0]
+        monkeypatch.setattr(machine.time, "monotonic", lambda: clock[0])
+        conditions, heat = Conditions(board(tmp_path)), tmp_path / "sys/class/thermal/thermal_zone0/temp"
+        seen = []
+        for clock[0], celsius in ((1000.0, 40), (1004.9, 50), (1005.1, 60)):
+            heat.write_text(f"{celsius}000\n")
+            seen.append(self.told(conditions)["edgekit_device_temperature_celsius"])
+        assert seen == [40, 40, 60]
+
+    def test_of_a_machine_that_says_nothing(self, tmp_path: Path) -> None:
+        assert self.told(Conditions(tmp_path)) == {}
+
+
+def test_what_there_is_none_of_yet_is_told_as_none() -> None:
+    _, values = read(metrics.text([], {("m", "1"): Counts()}))
+    outcomes = {re.search('outcome="(.*?)"', name)[1]: n for name, n in values.items() if "requests_total" in name}
+    assert outcomes == {"success": 0, "error": 0, "rejected": 0}
+
+
+def test_the_state_of_what_is_served(moody: Callable[..., Bundle], open_house: Open, home: Path) -> None:
+    """A model that cannot be started is not ready, and each attempt is a failure."""
+    go_live(moody(2, budget={"max_p95_ms": 50.0}), home)
+    house = open_house()
+    house.ready()
+    _, values = read(metrics.text(house.residents, house.residents.ledger.all()))
+    assert values[f'edgekit_model_ready{{model="{APP}"}}'] == 1
+    assert values[f'edgekit_model_failures_total{{model="{APP}"}}'] == 0
+    assert values[f'edgekit_model_latency_budget_seconds{{model="{APP}",version="2"}}'] == 0.05
+    house.answer(row(CRASH))
+    resident = house.residents.find(APP)
+    house.until(lambda: resident.failed == 1 and resident.serving)
+    _, values = read(metrics.text(house.residents, house.residents.ledger.all()))
+    assert values[f'edgekit_model_failures_total{{model="{APP}"}}'] == 1
+    house.residents.unload(APP)
+    house.until(lambda: not resident.workers)
+    _, values = read(metrics.text(house.residents, house.residents.ledger.all()))
+    assert not [name for name in values if name.startswith("edgekit_model_ready")]

@@ -17,7 +17,8 @@ import pytest
 from edgekit_runtime import blackbox, processes, releases
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.manifest import EngineNeed
-from edgekit_runtime.report import Spool
+from edgekit_runtime.spool import Spool
+from edgekit_runtime.windows import STAGES
 from edgekit_server import page, service, wire
 from edgekit_server.http import Response
 from edgekit_server.resident import MOST_BACKOFF_S, pause_s
@@ -106,6 +107,10 @@ class TestAnswers:
         assert first.body == again.body
         counts = house.residents.find(APP).counts
         assert (counts.times["cache_hit"], counts.times["compute_infer"]) == (1, 1)
+        house.close()
+        (window,) = Spool(home / "reports" / APP).windows()
+        assert (window.count, window.counters) == (1, {"cache_hits": 1, "cache_misses": 1})
+        assert {name: sum(each.values()) for name, each in window.stages.items()} == dict.fromkeys(STAGES, 1)
 
 
 class TestTrouble:

@@ -1,0 +1,1 @@
+"""Advice: what times that devices measured say about the next build."""

@@ -1,0 +1,1 @@
+"""Export: what other systems are given to watch a fleet with: Prometheus, Grafana, OpenTelemetry."""

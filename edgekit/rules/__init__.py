@@ -1,0 +1,1 @@
+"""Rules: what devices must not show of a release, and what is done when one does."""
