@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import click
 from edgekit.cli.output import json_option, print_json
 
 LISTEN = "127.0.0.1:8321"
+GOODBYE_S = 3
 
 
 @click.command()
@@ -34,7 +36,7 @@ def dashboard(listen: str, token_file: str, as_json: bool) -> None:
     from edgekit.errors import ExtraNotInstalled
 
     try:
-        from edgekit.dashboard import serving
+        from edgekit import web
         from edgekit.dashboard.app import app
         from edgekit.page.render import environment
     except ImportError as error:
@@ -47,7 +49,9 @@ def dashboard(listen: str, token_file: str, as_json: bool) -> None:
     bears = token(token_file, where)
     with Store(os.environ.get("EDGEKIT_STORE")) as store:
         made = app(store, lambda: fleet.load(Path.cwd()), bears)
-        serving.serve(made, where, _tell_json if as_json else _tell)
+        listener = web.listen(where.host, where.port)
+        url = str(replace(where, port=listener.getsockname()[1]))
+        web.serve(web.config(made, GOODBYE_S), listener, lambda: (_tell_json if as_json else _tell)(url))
 
 
 def _tell(url: str) -> None:

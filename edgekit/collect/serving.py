@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from edgekit import web
 from edgekit.errors import ConfigError
 
-BACKLOG = 2048
 IDLE_S, GOODBYE_S = 30, 10
 HEAD_S = 30.0
 """How long a connection may take to ask for something."""
@@ -55,20 +53,14 @@ class Punctual(H11Protocol):
 
 def serve(app: Starlette, door: Door, begun: Callable[[], None]) -> None:
     """Until SIGINT or SIGTERM; what is being taken then is still taken. ``begun``: it listens. Raises: ConfigError."""
-    config = uvicorn.Config(
+    config = web.config(
         app,
+        GOODBYE_S,
         ssl_certfile=door.certificate,
         ssl_keyfile=door.key,
-        backlog=BACKLOG,
         http=Punctual,
-        ws="none",
         limit_concurrency=_connections(),
         timeout_keep_alive=IDLE_S,
-        timeout_graceful_shutdown=GOODBYE_S,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
     )
     try:
         config.load()
@@ -76,18 +68,7 @@ def serve(app: Starlette, door: Door, begun: Callable[[], None]) -> None:
         raise ConfigError(
             f"{door.certificate}: no certificate with its key: {error}", "--certificate, --key"
         ) from error
-    with _listening(door) as taken:
-        begun()
-        uvicorn.Server(config).run(sockets=[taken])
-
-
-def _listening(door: Door) -> socket.socket:
-    """Before anything is promised: a port that somebody else has is told in one line."""
-    family = socket.AF_INET6 if ":" in door.host else socket.AF_INET
-    try:
-        return socket.create_server((door.host, door.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigError(f"{door.host}:{door.port}: {error.strerror}", "choose another one with --listen") from error
+    web.serve(config, web.listen(door.host, door.port), begun)
 
 
 def _connections() -> int:
