@@ -64,6 +64,7 @@ class Connection:
             self._socket.close()
             self._release()
             self._out, self._reading = memoryview(b""), self._next()  # an answer finds its request no more
+            self._taker = None  # or a worker that has ended stays in memory as long as this connection does
             self._owner.closed(self)
 
     # It is lent
