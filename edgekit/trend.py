@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgekit.store import CALL, Slice, Store, Summary
+from edgekit.store.rollup import LENGTHS
 from edgekit_runtime.histogram import percentile, summed
 from edgekit_runtime.windows import STAGES
 
-LENGTHS = (300, 3600, 86400)
 SLOTS = 24
 BARS = "▁▂▃▄▅▆▇█"
 

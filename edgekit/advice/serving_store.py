@@ -9,19 +9,17 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Float,
     Integer,
     String,
     Table,
-    delete,
-    insert,
     select,
     update,
 )
 
 from edgekit.advice.serving import Served
 from edgekit.store import METADATA, Store
+from edgekit.store.engine import upsert
 
 SERVINGS = Table(
     "servings",
@@ -56,8 +54,7 @@ class Servings:
             for device, app in dict.fromkeys((one.device, one.app) for one in known.values()):
                 own = (SERVINGS.c.device == device) & (SERVINGS.c.app == app)
                 connection.execute(update(SERVINGS).where(own).values(live=False))
-            for each in known.values():
-                _replace(connection, each)
+            upsert(connection, SERVINGS, map(asdict, known.values()))
 
     def all(self, devices: Iterable[str] | None = None) -> list[Served]:
         """By device, app and sequence."""
@@ -67,9 +64,3 @@ class Servings:
             query = query.where(SERVINGS.c.device.in_(list(devices)))
         with self._store.transaction("what devices run with cannot be read") as connection:
             return [Served(**row) for row in connection.execute(query).mappings()]
-
-
-def _replace(connection: Connection, served: Served) -> None:
-    own = (SERVINGS.c.device == served.device) & (SERVINGS.c.app == served.app) & (SERVINGS.c.release == served.release)
-    connection.execute(delete(SERVINGS).where(own))
-    connection.execute(insert(SERVINGS).values(asdict(served)))
