@@ -39,7 +39,7 @@ test-slow: $(TEST) ## the slow tests
 	@$(IN_VENV) python -m pytest -m slow $(ARGS)
 
 test-torch: $(TORCH) ## the tests that need PyTorch, in an environment of their own
-	@.venv-torch/bin/pytest -m torch $(ARGS)
+	@.venv-torch/bin/pytest -m torch $$(grep -rl --include='test_*.py' '^@torch' tests) $(ARGS)
 
 lies: $(TEST) ## 100,000 lies to a server (LIES=N), beside a crowd and somebody honest
 	@EDGEKIT_LIES=$(LIES) $(IN_VENV) python -m pytest -m slow -s tests/runtime/server/test_lies.py $(ARGS)
