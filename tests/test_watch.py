@@ -138,16 +138,19 @@ class TestDeeds:
         assert due([replace(ALERT, release=A)], [SLOWER], there, deeds.done(["pi"])) == []
         assert due([replace(ALERT, release=A)], [SLOWER], there, ()) != []
 
-    def test_a_device_that_was_away_is_tried_again_after_a_while(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("ended", ["away", None], ids=["away", "its host was killed"])
+    def test_a_device_that_was_not_seen_to_go_back_is_tried_again_after_a_while(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, ended: str | None
     ) -> None:
         deeds = Deeds(store)
         deeds.begin(self.DUE)
-        deeds.end(self.DUE, "away")
+        if ended:
+            deeds.end(self.DUE, ended)
         assert (len(deeds.done(["pi"])), deeds.begin(self.DUE)) == (1, False)
-        monkeypatch.setattr("edgekit.rules.deed_store.RETRY_S", 0.0)
-        assert deeds.done(["pi"]) == []
-        assert deeds.begin(self.DUE)
+        with monkeypatch.context() as later:
+            later.setattr("edgekit.rules.deed_store.RETRY_S", 0.0)
+            assert deeds.done(["pi"]) == []
+            assert deeds.begin(self.DUE)
         assert not deeds.begin(self.DUE)
 
 

@@ -13,9 +13,13 @@ from edgekit.rules.deeds import Done, Due
 from edgekit.store import METADATA, Store
 
 BEGUN, DONE, FAILED, AWAY = "begun", "done", "failed", "away"
-"""``away``: the device could not be reached, and may be tried again; of what has begun nobody knows how it ended."""
+"""``away``: the device could not be reached. What has ``begun`` is under way, or its host was killed: then the device
+knows whether it has gone back, and does it once.
+"""
 RETRY_S = 600.0
-"""After so long: who collects what devices deliver judges them once a minute, and may not reach them at all."""
+"""After so long these two are tried again: who collects what devices deliver judges them once a minute, and may not
+reach them at all.
+"""
 DEEDS = Table(
     "rollbacks",
     METADATA,
@@ -39,8 +43,7 @@ class Deeds:
 
     def done(self, devices: Iterable[str]) -> list[Done]:
         """What was done to devices, has begun, or has just been tried."""
-        still = (DEEDS.c.state != AWAY) | (DEEDS.c.at_s > time.time() - RETRY_S)
-        query = select(DEEDS).where(DEEDS.c.device.in_(list(devices)), still)
+        query = select(DEEDS).where(DEEDS.c.device.in_(list(devices)), ~_open())
         with self._store.transaction("what rules did cannot be read") as connection:
             rows = connection.execute(query).all()
         return [Done(row.device, row.app, row.release, row.rule, row.state, row.back) for row in rows]
@@ -48,10 +51,9 @@ class Deeds:
     def begin(self, due: Due) -> bool:
         """Whether it is this caller's to do: nobody has done it before, nor is at it now."""
         facts = {"rule": due.rule, "reason": due.reason, "state": BEGUN, "back": "", "at_s": time.time()}
-        away = _own(due) & (DEEDS.c.state == AWAY) & (DEEDS.c.at_s <= time.time() - RETRY_S)
         try:
             with self._store.transaction(UNKEPT) as connection:
-                if connection.execute(update(DEEDS).where(away).values(facts)).rowcount:
+                if connection.execute(update(DEEDS).where(_own(due), _open()).values(facts)).rowcount:
                     return True
                 key = {"device": due.device, "app": due.app, "release": due.release}
                 connection.execute(insert(DEEDS).values({**key, **facts}))
@@ -65,6 +67,11 @@ class Deeds:
         """How it ended; ``back``: the release that the device serves since."""
         with self._store.transaction(UNKEPT) as connection:
             connection.execute(update(DEEDS).where(_own(due)).values(state=state, back=back, at_s=time.time()))
+
+
+def _open() -> ColumnElement[bool]:
+    """What is to be tried again by now."""
+    return DEEDS.c.state.in_((AWAY, BEGUN)) & (DEEDS.c.at_s <= time.time() - RETRY_S)
 
 
 def _own(due: Due) -> ColumnElement[bool]:
