@@ -52,6 +52,7 @@ __all__ = [
     "PluginError",
     "ProofFailed",
     "RevokedSigner",
+    "RoundError",
     "SignatureError",
     "TransportError",
     "TransportTimeout",
@@ -151,3 +152,9 @@ class HookError(EdgekitError):
     """An executable of the project's ``hooks`` that refused, failed, or cannot be run."""
 
     code = "hook"
+
+
+class RoundError(EdgekitError):
+    """A federated round that cannot go on: too few updates for what its strategy promises, or none that can be used."""
+
+    code = "round"

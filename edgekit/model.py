@@ -14,6 +14,7 @@ from typing import Any, cast
 from edgekit.errors import ConversionError, UnsupportedFormat
 from edgekit_postprocess import Postprocess
 from edgekit_runtime.agreement import Agreement
+from edgekit_runtime.features import Features
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
@@ -61,7 +62,7 @@ class Model:
 
     The specs carry the names of the *source* model; ``TensorSpec.tensor`` is the name inside this file. A TORCH_MODULE
     is a file of weights and the ``factory``, ``package.module:function``, of the module that they belong to. What was
-    cut off its end is its ``tail``; ``outputs`` are those of the file.
+    cut off its end is its ``tail``; ``outputs`` are those of the file, but for its ``features``.
     """
 
     path: Path
@@ -73,13 +74,15 @@ class Model:
     lineage: tuple[str, ...] = ()
     factory: str = ""
     tail: Tail | None = None
+    features: Features | None = None
 
     def interface(self, preprocess: dict[str, Preprocess], agreement: dict[str, Agreement]) -> Interface:
         """What it takes and gives where it serves, with its tail."""
         if self.tail is None:
-            return Interface(self.inputs, self.outputs, preprocess, agreement)
+            return Interface(self.inputs, self.outputs, preprocess, agreement, features=self.features)
         rest = replace(self.tail.postprocess, takes=self.outputs)
-        return Interface(self.inputs, self.tail.outputs, preprocess, {**self.tail.agreement, **agreement}, rest)
+        agreement = {**self.tail.agreement, **agreement}
+        return Interface(self.inputs, self.tail.outputs, preprocess, agreement, rest, self.features)
 
     @property
     def size(self) -> int:

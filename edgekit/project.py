@@ -90,6 +90,7 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signing_key: str | None = None
     expires_days: Annotated[int, msgspec.Meta(ge=1, le=36500)] | None = None
     shadow: bool = False
+    features: bool = False
     data: Data = Data()
     inputs: dict[str, InputTable] = {}
     preprocess: dict[str, PreprocessTable] = {}

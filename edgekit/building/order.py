@@ -42,6 +42,7 @@ class Order:
     ``recipe.plan``. ``shapes``: by input, the sizes for what is free, see ``passes.freeze``. ``cache``: a folder for
     what steps make. ``agreement``: by output, when answers agree, where its shape does not tell.
     ``clock`` times candidates on a real device, in place of this host. ``shadow``: whether the float twin goes along.
+    ``features``: whether the artifact gives what its last layer takes, to train on.
     ``learned``: what devices took for candidates of the app, by their class.
     """
 
@@ -62,6 +63,7 @@ class Order:
     expires_days: int | None = None
     clock: Clock | None = None
     shadow: bool = False
+    features: bool = False
     learned: tuple[Timed, ...] = ()
 
     @property

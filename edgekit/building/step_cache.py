@@ -20,6 +20,7 @@ from typing import Any
 
 from edgekit import tools
 from edgekit.model import Format, Model, Tail, digest_of
+from edgekit_runtime.features import Features
 from edgekit_runtime.manifest import canonical
 from edgekit_runtime.tensors import TensorSpec
 
@@ -109,6 +110,7 @@ def _document(model: Model) -> dict[str, Any]:
         "quantized": model.quantized,
         "lineage": list(model.lineage),
         "tail": model.tail and model.tail.as_dict(),
+        "features": model.features and model.features.as_dict(),
     }
 
 
@@ -120,12 +122,13 @@ def _read(entry: Path, work: Path) -> Model | None:
         inputs, outputs = (tuple(map(TensorSpec.of, told[key])) for key in ("inputs", "outputs"))
         tail = Tail.of(told["tail"]) if told["tail"] else None
         model = Model(path, Format(told["format"]), inputs, outputs, told["digest"], tail=tail)
+        features = Features.of(told["features"]) if told["features"] else None
         os.utime(entry)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if digest_of(path) != model.digest:
         return None
-    return replace(model, quantized=told["quantized"], lineage=tuple(told["lineage"]))
+    return replace(model, quantized=told["quantized"], lineage=tuple(told["lineage"]), features=features)
 
 
 def _shrink(folder: Path) -> None:

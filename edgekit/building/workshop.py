@@ -22,7 +22,7 @@ from edgekit.building.step_cache import StepCache
 from edgekit.data.dataset import Dataset, Kept, open_source
 from edgekit.data.stability import Halves
 from edgekit.model import Model
-from edgekit.passes import Context, Pass, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
+from edgekit.passes import Context, Pass, features, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
 from edgekit.passes.cutting import cut_onnx
 from edgekit.precision import Calibrator, Precision, Quantization
 from edgekit.quantization import activations, calibration, folding
@@ -93,7 +93,8 @@ class Workshop:
         recipe = replace(recipe, quantization=quantization)
         model = self.prepared(source, recipe)
         quantizers = [step for step in recipe.passes if step.precisions]
-        for step in (*quantizers, fit_quantized.fit_quantized):
+        last = (features.features,) if self.order.features else ()
+        for step in (*quantizers, fit_quantized.fit_quantized, *last):
             model = self._run(step, model, quantization)
         check_preprocess(model, self.order.preprocess)
         return self._candidate(recipe, model)

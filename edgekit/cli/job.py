@@ -64,6 +64,7 @@ def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> 
         cache=user_cache.path("steps"),
         expires_days=project.expires_days,
         shadow=project.shadow,
+        features=project.features,
     )
     key = Path(project.signing_key).expanduser() if project.signing_key else None
     return Job(path, targets, order, key, output, flags["weights"] or _weights(project, model))

@@ -10,6 +10,7 @@ from edgekit_runtime import fields
 from edgekit_runtime.agreement import Agreement
 from edgekit_runtime.ends import brought
 from edgekit_runtime.errors import EngineError, InvalidInput
+from edgekit_runtime.features import Features
 from edgekit_runtime.preprocess import Preprocess
 from edgekit_runtime.tensors import TensorSpec
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Interface:
     """``inputs`` and ``outputs`` of the model itself, in order; ``preprocess`` by input name, where declared, and
     ``agreement`` by output name: when two answers in it say the same. ``postprocess``, where there is one, makes the
-    outputs of those of the artifact.
+    outputs of those of the artifact. ``features``: what training on the device starts from, where the build asked.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -33,6 +34,7 @@ class Interface:
     preprocess: dict[str, Preprocess] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
     postprocess: Postprocess | None = None
+    features: Features | None = None
 
     @property
     def has_ends(self) -> bool:
@@ -100,6 +102,7 @@ class Interface:
             "preprocess": {name: step.as_dict() for name, step in self.preprocess.items()},
             "agreement": {name: how.as_dict() for name, how in self.agreement.items()},
             **({"postprocess": self.postprocess.as_dict()} if self.postprocess else {}),
+            **({"features": self.features.as_dict()} if self.features else {}),
         }
 
     @staticmethod
@@ -112,7 +115,8 @@ class Interface:
             raise ValueError(f"preprocess for {min(unknown)!r}, which is no input")
         preprocess = {name: Preprocess.of(step) for name, step in steps.items()}
         agreement = _agreement(document, {spec.name for spec in outputs})
-        return Interface(inputs, outputs, preprocess, agreement, _postprocess(document, outputs))
+        features = Features.of(fields.table(document["features"])) if "features" in document else None
+        return Interface(inputs, outputs, preprocess, agreement, _postprocess(document, outputs), features)
 
 
 def _postprocess(document: dict[str, Any], outputs: tuple[TensorSpec, ...]) -> Postprocess | None:

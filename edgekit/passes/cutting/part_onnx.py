@@ -56,7 +56,7 @@ def with_outputs(document: onnx.ModelProto, names: Collection[str]) -> onnx.Mode
     _put(part.graph, "value_info", [])
     _put(part.graph, "output", [onnx.ValueInfoProto(name=name) for name in names])
     onnx_file.drop_unused_opsets(part)
-    _put(part.graph, "output", _declared(part))
+    _put(part.graph, "output", declared(part))
     return part
 
 
@@ -77,7 +77,8 @@ def _put(graph: onnx.GraphProto, field: str, kept: Sequence[Any]) -> None:
     getattr(graph, field).extend(kept)
 
 
-def _declared(part: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+def declared(part: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Its outputs, with the types and sizes that onnxruntime finds. Raises: what onnxruntime does."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ort.ERRORS_ONLY
     session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=[ort.CPU], enable_fallback=0)

@@ -1,0 +1,73 @@
+"""Checks: what is wrong with an update, before anything is computed with it. It comes from a machine that may lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.federated.vectors import STRIP
+from edgekit_train.update import Update, Weights
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``norm``: the longest that a delta may be (L2, all arrays together). ``examples``: the most that a device can
+    have learned from, since the mean weighs by them.
+    """
+
+    norm: float
+    examples: int
+
+
+def reasons(update: Update, base: Weights, limits: Limits) -> list[str]:
+    """Why an update of the weights ``base`` is not to be used, a line each; none where it is sound."""
+    wrong = [*_names(update.delta, base), *_arrays(update.delta, base)]
+    if not wrong:
+        wrong += _norm(update.delta, limits.norm)
+    if not 1 <= update.examples <= limits.examples:
+        wrong.append(f"examples: {update.examples}, where 1 to {limits.examples} can be")
+    return wrong
+
+
+def norm(delta: Weights) -> float:
+    """The length of all arrays as one vector (L2), in float64; nan or infinite where one of the numbers is."""
+    return math.sqrt(sum(_squares(array) for array in delta.values()))
+
+
+def _names(delta: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
+    for told, names in (("missing", base.keys() - delta.keys()), ("not in the model", delta.keys() - base.keys())):
+        if names:
+            first = ", ".join(f"{name[:40]!r}" for name in sorted(names)[:3])
+            yield f"names: {first}{' and others' if len(names) > 3 else ''} {told}"
+
+
+def _arrays(delta: Weights, base: Weights) -> Iterator[str]:
+    for name in sorted(delta.keys() & base.keys()):
+        array, want = delta[name], base[name]
+        if array.dtype != np.float32:
+            yield f"{name}: {array.dtype}, where float32 must be"
+        elif array.shape != want.shape:
+            yield f"{name}: shape {list(array.shape)}, where the model has {list(want.shape)}"
+        elif not math.isfinite(_squares(array)):
+            yield f"{name}: numbers that are not finite"
+
+
+def _norm(delta: Weights, most: float) -> Iterator[str]:
+    length = norm(delta)
+    if not length <= most:
+        yield f"norm: {length:.3g}, where at most {most:.3g} can be"
+
+
+def _squares(array: NDArray[Any]) -> float:
+    """The sum of squares; float64 holds that of any finite float32, so it is finite where they all are.
+
+    By numpy's own sum, as the threads of BLAS wait for each other in such short products.
+    """
+    numbers = array.reshape(-1)
+    strips = (numbers[start : start + STRIP] for start in range(0, numbers.size, STRIP))
+    return sum(float(np.square(strip, dtype=np.float64).sum()) for strip in strips)

@@ -1,0 +1,86 @@
+"""Strategies: the built-in ones by name. ``liars``: how many devices of a round may send what they like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+
+from edgekit.errors import ConfigError, PluginError
+from edgekit.federated import coordinates, krum
+from edgekit.federated.adaptive import Adaptive, adam, yogi
+from edgekit.federated.bulyan import bulyan as by_bulyan
+from edgekit.federated.mean import by_examples
+from edgekit.federated.rows import Rows
+from edgekit.federated.strategy import Strategy, by_rows
+from edgekit.federated.vectors import Wide
+
+
+def fedavg() -> Strategy:
+    """The mean by examples (McMahan et al., AISTATS 2017). One liar moves it anywhere."""
+    return Strategy("fedavg", by_examples)
+
+
+def fedprox(mu: float = 0.01) -> Strategy:
+    """FedAvg of devices that are held near the weights they were sent: their loss has μ/2 · ‖w - w₀‖² more.
+
+    T. Li et al., Federated Optimization in Heterogeneous Networks, MLSys 2020.
+    """
+    return Strategy("fedprox", by_examples, config={"proximal": mu})
+
+
+def fedadam(rate: float = Adaptive.rate) -> Strategy:
+    """The mean by examples as a gradient for Adam (Reddi et al., ICLR 2021)."""
+    return Strategy("fedadam", by_examples, server=Adaptive(adam, rate))
+
+
+def fedyogi(rate: float = Adaptive.rate) -> Strategy:
+    """The mean by examples as a gradient for Yogi (Reddi et al., ICLR 2021)."""
+    return Strategy("fedyogi", by_examples, server=Adaptive(yogi, rate))
+
+
+def median(liars: int = 1) -> Strategy:
+    """The median of each number (Yin et al., ICML 2018)."""
+    return _robust("median", lambda rows, _: coordinates.median(rows), 2 * liars + 1, liars)
+
+
+def trimmed_mean(liars: int = 1) -> Strategy:
+    """The mean of each number without so many at both ends (Yin et al., ICML 2018)."""
+    return _robust("trimmed-mean", coordinates.trimmed_mean, 2 * liars + 1, liars)
+
+
+def single_krum(liars: int = 1) -> Strategy:
+    """The update that has the nearest neighbours (Blanchard et al., NIPS 2017)."""
+    return _robust("krum", krum.krum, 2 * liars + 3, liars)
+
+
+def multi_krum(liars: int = 1) -> Strategy:
+    """The mean of the n - f - 2 that have the nearest ones (Blanchard et al., NIPS 2017)."""
+    return _robust("multi-krum", krum.multi_krum, 2 * liars + 3, liars)
+
+
+def bulyan(liars: int = 1) -> Strategy:
+    """Krum's choice, then each number around its median (El Mhamdi et al., ICML 2018)."""
+    return _robust("bulyan", by_bulyan, 4 * liars + 3, liars)
+
+
+def named(name: str, options: Mapping[str, float]) -> Strategy:
+    """``options``: those of its function here. Raises: PluginError for an unknown name, ConfigError for an option."""
+    make = BY_NAME.get(name)
+    if make is None:
+        raise PluginError(f"no strategy {name!r}", f"known: {', '.join(BY_NAME)}")
+    known = signature(make).parameters
+    for option in options.keys() - known.keys():
+        raise ConfigError(f"{name}: unknown option {option!r}", f"known: {', '.join(known) or 'none'}")
+    return make(**options)
+
+
+def _robust(name: str, combine: Callable[[Rows, int], Wide], least: int, liars: int) -> Strategy:
+    if not isinstance(liars, int) or liars < 0:
+        raise ConfigError(f"{name}: liars is {liars!r}", "give how many devices may lie, 0 or more")
+    return Strategy(name, by_rows(lambda rows: combine(rows, liars)), least)
+
+
+MEANS = (fedavg, fedprox, fedadam, fedyogi)
+ROBUST: tuple[Callable[[int], Strategy], ...] = (median, trimmed_mean, single_krum, multi_krum, bulyan)
+ALL: tuple[Callable[..., Strategy], ...] = (*MEANS, *ROBUST)
+BY_NAME = {make().name: make for make in ALL}

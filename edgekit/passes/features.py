@@ -1,0 +1,73 @@
+"""Features: what the last layer computes from, as one more output of the built artifact.
+
+It comes after quantization, whoever did that: what a device trains on is what the model that serves there gives. The
+outputs stay as they were, and in their place; ``predict`` gives nothing else than before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import ConversionError
+from edgekit.model import Format, Model, digest_of
+from edgekit.passes import Context, Pass, features_onnx, features_tflite
+from edgekit.passes.proof import PROBES, check_output, load
+from edgekit_runtime.features import Features
+
+NAME = "features"
+WRITERS: dict[Format, Callable[[Model, Path], Features]] = {
+    Format.ONNX: features_onnx.write,
+    Format.TFLITE: features_tflite.write,
+}
+"""Each writes the model anew, and tells all of its features but their size."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Features of one run."""
+
+    array: NDArray[np.generic]
+    samples: int
+
+    @property
+    def size(self) -> int:
+        """Numbers of one sample; 0 where they have a place besides: a row each of a text, a pixel each of a picture."""
+        sizes = self.array.shape[1:]
+        flat = self.array.shape[:1] == (self.samples,) and max(sizes, default=0) == int(np.prod(sizes))
+        return max(sizes, default=0) if flat else 0
+
+
+def run(model: Model, context: Context) -> Model:
+    """Raises: ConversionError for a model that ends in no dense layer, DataError, EngineError."""
+    path = context.work / model.path.name
+    told = WRITERS[model.format](model, path)
+    written = replace(model, path=path, digest=digest_of(path), lineage=(*model.lineage, NAME))
+    return replace(written, features=replace(told, size=_proven(model, written, told.tensor, context)))
+
+
+def _proven(model: Model, written: Model, tensor: str, context: Context) -> int:
+    """The size of the features, of an artifact whose outputs are as they were."""
+    before, after, sizes = load(model), load(written), set[int]()
+    for feed in islice(context.feeds(model), PROBES):
+        want, got = before.run(feed), after.run(feed)
+        for spec in model.outputs:
+            check_output(written, spec, want[spec.inner], got[spec.inner])
+        sizes.add(_Shown(got[tensor], next(iter(feed.values())).shape[0]).size)
+    before.close()
+    after.close()
+    if len(sizes) != 1 or 0 in sizes:
+        raise without(model, "its last layer answers for more than one place of a sample")
+    return sizes.pop()
+
+
+def without(model: Model, why: str) -> ConversionError:
+    return ConversionError(f"{model.path.name}: has no features to train on: {why}", "build it without features = true")
+
+
+features = Pass(NAME, Format.ONNX, Format.ONNX, run)

@@ -1,0 +1,75 @@
+"""ONNX, float or quantized → the same with what its last dense layer takes as one more output, as it is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgekit.errors import ConversionError
+from edgekit.formats import onnx_file
+from edgekit.model import Model
+from edgekit.passes.cutting import part_onnx
+from edgekit.passes.onnx_errors import as_conversion_error
+from edgekit_runtime.features import Features
+
+DENSE = frozenset({"Conv", "Gemm", "MatMul"})
+INTEGER = frozenset({"QGemm", "QLinearConv", "QLinearMatMul"})
+"""They take, before anything else, a tensor with its scale and its zero point."""
+BEHIND = frozenset(
+    {"Add", "Cast", "DequantizeLinear", "Flatten", "Identity", "LogSoftmax", "QLinearAdd", "QLinearSigmoid"}
+    | {"QLinearSoftmax", "QuantizeLinear", "Reshape", "Sigmoid", "Softmax", "Squeeze"}
+)
+"""What may stand between the last layer and the first output."""
+
+
+def write(model: Model, path: Path) -> Features:
+    """Raises: ConversionError."""
+    document = onnx_file.load(model.path)
+    graph = document.graph
+    told = _told(graph, dense(model, graph))
+    if told.tensor in {value.name for value in (*graph.input, *graph.output)}:
+        raise no_layer(model)
+    graph.output.append(onnx.ValueInfoProto(name=told.tensor))
+    with as_conversion_error(model, "loading with its features"):
+        typed = part_onnx.declared(document)[-1]
+    graph.output.pop()
+    graph.output.append(typed)
+    onnx.save(document, path)
+    return told
+
+
+def dense(model: Model, graph: onnx.GraphProto) -> onnx.NodeProto:
+    """The last layer, whose weights are fixed. Raises: ConversionError."""
+    makers, fixed = {name: node for node in graph.node for name in node.output}, part_onnx.fixed(graph)
+    node = makers.get(graph.output[0].name)
+    while node is not None and node.op_type in BEHIND:
+        moving = [name for name in node.input if name and name not in fixed]
+        node = makers.get(moving[0]) if len(moving) == 1 else None
+    if node is None or node.op_type not in DENSE | INTEGER or node.input[0] in fixed:
+        raise no_layer(model)
+    if node.input[3 if node.op_type in INTEGER else 1] not in fixed:
+        raise no_layer(model)
+    return node
+
+
+def no_layer(model: Model) -> ConversionError:
+    return ConversionError(
+        f"{model.path.name}: has no features to train on: its first output comes from no dense layer behind others",
+        "build it without features = true",
+    )
+
+
+def _told(graph: onnx.GraphProto, layer: onnx.NodeProto) -> Features:
+    """The integers where the layer takes some, as they are; its size is 1."""
+    given = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    maker = next((node for node in graph.node if layer.input[0] in node.output), None)
+    parts = layer if layer.op_type in INTEGER else maker
+    if parts is None or (parts is maker and maker.op_type != "DequantizeLinear"):
+        return Features(layer.input[0], 1)
+    scale, zero = given.get(parts.input[1]), given.get(parts.input[2]) if len(parts.input) > 2 else np.zeros(1)
+    if scale is None or zero is None or scale.size != 1:
+        return Features(layer.input[0], 1)
+    return Features(parts.input[0], 1, float(scale.item()), int(zero.item()))

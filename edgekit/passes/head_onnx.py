@@ -1,0 +1,131 @@
+"""The head of a float ONNX model, its last dense layer: read out of it, and put back when it has learned.
+
+A head as ``edgekit_train.heads`` writes it: ``head.0.weight`` [features, units], ``head.0.bias``, and so on, ReLU
+between. It may have come back with more layers than it went with. What comes of it is a float model like any other, to
+be quantized, gated and signed as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from edgekit.errors import ConversionError
+from edgekit.formats import onnx_file
+from edgekit.model import Model, derived
+from edgekit.passes import features_onnx
+from edgekit.passes.cutting import part_onnx
+from edgekit.passes.proof import load
+from edgekit_train import heads
+from edgekit_train.update import Weights
+
+NAME = "merge-head"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where the layer is: the ``nodes`` from ``takes`` to ``gives``; what it computes with, [features, classes]."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    takes: str
+    gives: str
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def weights_of(model: Model) -> Weights:
+    """Those that training starts from. Raises: ConversionError."""
+    found = _head(model, onnx_file.load(model.path))
+    return heads.named([(found.weight, found.bias)])
+
+
+def merged(model: Model, weights: Weights, path: Path) -> Model:
+    """The model with another head, in a new file.
+
+    Raises: ConversionError, InvalidInput for weights that are no head, EngineError for a model that does not load.
+    """
+    document, learned = onnx_file.load(model.path), heads.layers(weights)
+    old = _head(model, document)
+    wanted = (*old.weight.shape,)
+    if (learned[0][0].shape[0], learned[-1][1].size) != wanted:
+        raise ConversionError(f"{model.path.name}: has a head of {wanted[0]} features and {wanted[1]} classes")
+    graph = document.graph
+    place = list(graph.node).index(old.nodes[0])
+    for node in old.nodes:
+        graph.node.remove(node)
+    _forget(graph)
+    prefix = _free(graph)
+    for offset, node in enumerate(_nodes(old, prefix, len(learned))):
+        graph.node.insert(place + offset, node)
+    arrays = heads.named(learned, prefix)
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    onnx.save(document, path)
+    result = derived(model, path, NAME)
+    load(result).close()
+    return result
+
+
+def _head(model: Model, document: onnx.ModelProto) -> Head:
+    graph = document.graph
+    layer = features_onnx.dense(model, graph)
+    if layer.op_type not in ("Gemm", "MatMul"):
+        raise ConversionError(f"{model.path.name}: its last layer is a {layer.op_type}", "give the float model")
+    told = {each.name: helper.get_attribute_value(each) for each in layer.attribute}
+    adding = _adding(graph, layer)
+    bias = layer.input[2] if len(layer.input) > 2 else adding and _other(adding, layer.output[0])
+    found = part_onnx.values(document, [name for name in (layer.input[1], bias) if name])
+    given = found[layer.input[1]]
+    if told.get("transA") or given.ndim != 2 or given.dtype != np.float32:
+        raise ConversionError(f"{model.path.name}: its last layer is no matrix of floats, features by classes")
+    weight = (given.T if told.get("transB") else given) * np.float32(told.get("alpha", 1.0))
+    offset = found[bias].reshape(-1) * np.float32(told.get("beta", 1.0)) if bias else np.zeros(1, np.float32)
+    nodes = (layer, adding) if adding else (layer,)
+    offset = np.broadcast_to(offset, weight.shape[1:]).astype(np.float32)
+    return Head(nodes, layer.input[0], nodes[-1].output[0], np.ascontiguousarray(weight), offset.copy())
+
+
+def _adding(graph: onnx.GraphProto, layer: onnx.NodeProto) -> onnx.NodeProto | None:
+    """The addition of a bias behind a MatMul, where that is all that is done with what it gives."""
+    users = [node for node in graph.node if layer.output[0] in part_onnx.taken(node)]
+    alone = layer.op_type == "MatMul" and len(users) == 1 and users[0].op_type == "Add"
+    if not alone or _other(users[0], layer.output[0]) not in part_onnx.fixed(graph):
+        return None
+    return users[0]
+
+
+def _other(node: onnx.NodeProto, name: str) -> str:
+    return str(next(each for each in node.input if each != name))
+
+
+def _free(graph: onnx.GraphProto) -> str:
+    """A prefix of names that no layer has, nor one that was merged before: its last one is the head now."""
+    known = [tensor.name for tensor in graph.initializer]
+    free = (f"{heads.PREFIX}_{number}" for number in count(1))
+    return next(prefix for prefix in free if not any(name.startswith(f"{prefix}.") for name in known))
+
+
+def _nodes(old: Head, prefix: str, depth: int) -> list[onnx.NodeProto]:
+    """A Gemm for each layer, and a ReLU between; the last keeps the name of what the layer gave."""
+    made, takes = [], old.takes
+    for name in (f"{prefix}.{place}" for place in range(depth)):
+        last = name == f"{prefix}.{depth - 1}"
+        gives = old.gives if last else f"{name}.sum"
+        made.append(helper.make_node("Gemm", [takes, f"{name}.weight", f"{name}.bias"], [gives], name))
+        takes = f"{name}.relu"
+        if not last:
+            made.append(helper.make_node("Relu", [gives], [takes], takes))
+    return made
+
+
+def _forget(graph: onnx.GraphProto) -> None:
+    """Initializers that nothing takes any more."""
+    used = {name for node in graph.node for name in part_onnx.taken(node)} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    graph.ClearField("initializer")
+    graph.initializer.extend(kept)

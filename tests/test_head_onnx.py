@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from edgekit.errors import ConversionError
+from edgekit.formats import onnx_file
+from edgekit.model import Model, open_model
+from edgekit.passes import clean_onnx, features, features_onnx, head_onnx, quantize_onnx
+from edgekit.passes.proof import load
+from edgekit_runtime.errors import InvalidInput
+from edgekit_train import heads
+from edgekit_train.features import rows as rows_of
+from edgekit_train.update import Weights
+from tests.lab.models import DIGITS, RESNET20, context, digits_order, shared
+
+PPOCR = "ppocr_textline_cls/ppocr_mobile_v2_textline_cls.onnx"
+
+
+def learned(*sizes: int) -> Weights:
+    rng = np.random.default_rng(3)
+    return {name: rng.normal(size=array.shape).astype(np.float32) for name, array in heads.initial([*sizes]).items()}
+
+
+def inputs(model: Model, count: int = 3) -> list[dict[str, np.ndarray]]:
+    rng, spec = np.random.default_rng(0), model.inputs[0]
+    sizes = [size or 1 for size in spec.shape]
+    sizes = [1, 3, 48, 192] if spec.name == "x" and len(sizes) == 4 and sizes[1] == 3 else sizes
+    return [{spec.inner: rng.random(sizes, np.float32)} for _ in range(count)]
+
+
+def backbone(model: Model, folder: Path) -> Model:
+    """The float model with its features, without samples to prove it by."""
+    path = folder / "backbone.onnx"
+    told = features_onnx.write(model, path)
+    return replace(model, path=path, features=told)
+
+
+@pytest.mark.parametrize("name", [RESNET20.model, PPOCR, "digits"], ids=["gemm", "matmul-add", "digits"])
+@pytest.mark.parametrize("hidden", [(), (16,)], ids=["softmax regression", "mlp"])
+def test_a_merged_model_computes_what_backbone_and_head_do(name: str, hidden: tuple[int, ...], tmp_path: Path) -> None:
+    source = open_model(DIGITS / "digits.onnx" if name == "digits" else shared(name))
+    size, classes = head_onnx.weights_of(source)["head.0.weight"].shape
+    weights = learned(size, *hidden, classes)
+    made, parts = head_onnx.merged(source, weights, tmp_path / "merged.onnx"), load(backbone(source, tmp_path))
+    onnx_file.load(made.path)  # which checks it
+    assert [*map(str, (*made.inputs, *made.outputs))] == [*map(str, (*source.inputs, *source.outputs))]
+    whole, told = load(made), backbone(source, tmp_path).features
+    assert told is not None
+    softmax = any(node.op_type == "Softmax" for node in onnx.load(source.path).graph.node[-3:])
+    for feed in inputs(source):
+        rows = rows_of(replace(told, size=size), parts.run(feed))
+        want = heads.logits(heads.layers(weights), rows)
+        want = heads.probabilities(want) if softmax else want
+        got = whole.run(feed)[source.outputs[0].inner]
+        assert np.allclose(got, want, rtol=1e-4, atol=1e-3)
+
+
+def test_the_own_head_goes_back_as_it_was(tmp_path: Path) -> None:
+    source = open_model(shared(RESNET20.model))
+    made = head_onnx.merged(source, head_onnx.weights_of(source), tmp_path / "same.onnx")
+    before, after = load(source), load(made)
+    for feed in inputs(source):
+        assert np.allclose(before.run(feed)["logits"], after.run(feed)["logits"], atol=1e-4)
+    assert abs(made.size - source.size) < 2000  # the old weights are not left in it
+
+
+def test_merged_again_and_again(tmp_path: Path) -> None:
+    """The hidden layer of an earlier head is part of the backbone then."""
+    source, path = open_model(DIGITS / "digits.onnx"), tmp_path / "m.onnx"
+    size, classes = head_onnx.weights_of(source)["head.0.weight"].shape
+    first = head_onnx.merged(source, learned(size, 16, classes), path)
+    second = head_onnx.merged(first, learned(16, classes), tmp_path / "n.onnx")
+    third = head_onnx.merged(second, learned(16, 8, classes), tmp_path / "o.onnx")
+    last, given = head_onnx.weights_of(third), learned(16, 8, classes)
+    assert all(np.array_equal(last[f"head.0.{kind}"], given[f"head.1.{kind}"]) for kind in ("weight", "bias"))
+    assert load(third).run(inputs(source)[0])
+    assert third.lineage == ("merge-head",) * 3
+
+
+def test_what_is_merged_is_quantized_and_shows_its_features_as_any_model(tmp_path: Path) -> None:
+    source, given = open_model(DIGITS / "digits.onnx"), context(tmp_path, "pi", digits_order())
+    size, classes = head_onnx.weights_of(source)["head.0.weight"].shape
+    weights = learned(size, classes)
+    merged = head_onnx.merged(source, weights, tmp_path / "merged.onnx")
+    quantized = quantize_onnx.run(clean_onnx.clean.run(merged, given), given)
+    (tmp_path / "features").mkdir()
+    made = features.run(quantized, replace(given, work=tmp_path / "features"))
+    assert made.features is not None
+    engine, agree = load(made), 0
+    feeds = list(given.feeds(source))[:32]
+    for feed in feeds:
+        raw = engine.run(feed)
+        scores = heads.logits(heads.layers(weights), rows_of(made.features, raw))
+        agree += int(scores.argmax() == raw[made.outputs[0].inner].argmax())
+    assert agree >= 0.9 * len(feeds)
+
+
+def test_a_head_of_other_sizes_is_refused(tmp_path: Path) -> None:
+    source = open_model(DIGITS / "digits.onnx")
+    with pytest.raises(ConversionError, match="features and 10 classes"):
+        head_onnx.merged(source, learned(7, 10), tmp_path / "m.onnx")
+    with pytest.raises(InvalidInput, match="no head"):
+        head_onnx.merged(source, {"w": np.zeros(3, np.float32)}, tmp_path / "m.onnx")
+
+
+def one_layer(folder: Path, dtype: type = np.float32, **attributes: float) -> Model:
+    """x → ReLU → Gemm."""
+    rng = np.random.default_rng(5)
+    arrays = {"w": rng.normal(size=(3, 4)).astype(dtype), "b": rng.normal(size=3).astype(dtype)}
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], "r"),
+        helper.make_node("Gemm", ["r", "w", "b"], ["y"], "y", transB=1, **attributes),
+    ]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ends = [[helper.make_tensor_value_info(name, kind, [None, size])] for name, size in (("x", 4), ("y", 3))]
+    graph = helper.make_graph(nodes, "g", *ends, [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    document = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(document, folder / "one.onnx")
+    return open_model(folder / "one.onnx")
+
+
+def test_what_a_gemm_multiplies_by_is_part_of_the_head(tmp_path: Path) -> None:
+    source = one_layer(tmp_path, alpha=0.5, beta=2.0)
+    made = head_onnx.merged(source, head_onnx.weights_of(source), tmp_path / "same.onnx")
+    for feed in inputs(source):
+        assert np.allclose(load(source).run(feed)["y"], load(made).run(feed)["y"], atol=1e-5)
+
+
+def test_a_head_of_another_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="no matrix of floats"):
+        head_onnx.weights_of(one_layer(tmp_path, np.float16))
