@@ -18,6 +18,7 @@ from edgekit.fleet import Device
 from edgekit_runtime.bundle import Bundle
 from tests.lab.booted import CACHE, USER, Booted, booted
 from tests.lab.bundles import DIGITS, TARGET, make_bundle
+from tests.lab.collecting import collector, counted, running
 from tests.lab.project import document, edgekit, settle, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -25,6 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WATCHDOG_S = 5
 START_S = 60
 """The most that a start takes on a busy machine."""
+DELIVERED_S = 180
+"""A window is of a minute, and the courier goes once a minute."""
 LOOP = """\
 import sys, time
 import numpy
@@ -230,8 +233,22 @@ def test_the_system_s_server_is_rated_well(desk: Desk) -> None:
     assert not rated.returncode, rated.stdout
 
 
+def test_the_courier_is_one_more_and_brings_away_what_the_others_measured(desk: Desk, project: Path) -> None:
+    """Nobody has asked the device for a report: the collector has heard of its calls all the same."""
+    name, unit = desk.mode.name, "edgekit.courier.service"
+    said = document("device", "setup", name, "--offline", "--service", "edgekit-runtime deliver")
+    assert said["service"]["unit"] == unit
+    with running(collector(project)) as office:
+        [enrolled] = document("collect", "enrol", name, "--url", f"https://127.0.0.1:{office.port}")["devices"]
+        assert enrolled["reached"]
+        until(lambda: counted().get(name), DELIVERED_S)
+    assert desk.show(unit)["SubState"] == "running"
+    rated = desk.machine.ssh(f"systemd-analyze security --no-pager --threshold=20 {unit}")
+    assert desk.mode.name == "user" or not rated.returncode, rated.stdout
+
+
 def test_it_goes_with_edgekit(desk: Desk) -> None:
     edgekit("device", "remove", desk.mode.name)
-    for unit in ("edgekit-digits.service", "edgekit.service"):
+    for unit in ("edgekit-digits.service", "edgekit.service", "edgekit.courier.service"):
         assert desk.machine.ssh(f"{desk.mode.manager} cat {unit}").returncode
     assert not desk.machine.ssh("pgrep", "-f", PROGRAM.rpartition("/")[2]).stdout
