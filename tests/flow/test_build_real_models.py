@@ -104,6 +104,7 @@ def test_resnet8_keras_becomes_what_the_target_runs(tmp_path: Path, file: str, k
     assert formats == ({"tflite", "onnx"} if kind == "pi" else {"onnx"})
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_layers(tmp_path: Path) -> None:
     one, two = (made(tmp_path, "resnet8_cifar10/resnet8_cifar10_float32.tflite", "pi").contents for _ in range(2))
     assert one is not None

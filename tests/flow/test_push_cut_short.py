@@ -25,7 +25,7 @@ from tests.lab.pushes import Attempt, Lab, hold
 from tests.lab.sshd import needs_sshd, sessions
 
 __all__ = ["project", "served_pi"]  # fixtures
-pytestmark = needs_sshd
+pytestmark = [needs_sshd, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ class TestControlC:
     @pytest.mark.parametrize(
         "word",
         [
-            pytest.param("sending image", marks=pytest.mark.slow),
-            pytest.param("sending manifest", marks=pytest.mark.slow),
+            "sending image",
+            "sending manifest",
             "sending model",
-            pytest.param("proving", marks=pytest.mark.slow),
+            "proving",
         ],
     )
     def test_the_old_release_or_the_new_one(self, lab: Lab, word: str) -> None:
@@ -124,7 +124,6 @@ class TestKilled:
 
     KILLS = int(os.environ.get("EDGEKIT_KILLS", "12"))
 
-    @pytest.mark.slow
     @pytest.mark.timeout(120 + 10 * KILLS)
     def test_the_old_release_or_the_new_one_and_the_next_push_succeeds(
         self, lab: Lab, capsys: pytest.CaptureFixture[str]
@@ -169,7 +168,6 @@ class TestAtOnce:
                 assert last_line(text).startswith("edgekit: pi: "), text
         return statuses
 
-    @pytest.mark.slow
     def test_two_bundles(self, lab: Lab) -> None:
         for _ in range(2):
             before, bundles = lab.live(), [lab.bundle(), lab.bundle()]
@@ -198,7 +196,6 @@ class TestAtOnce:
         assert process.returncode == 0, told
         assert lab.live() == bundle.digest
 
-    @pytest.mark.slow
     def test_a_lock_that_stays_taken_is_told(self, lab: Lab) -> None:
         before = lab.live()
         with self.locked(lab), lab.start(lab.bundle()) as process:
