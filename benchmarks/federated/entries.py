@@ -12,7 +12,7 @@ from edgekit.errors import ConversionError
 from edgekit.passes.child import Child
 
 HERE = Path(__file__).parent
-FLOWER = Environment("flower", HERE / "flower.txt", "70 MB to fetch")
+FLOWER = Environment("flower", HERE.parents[1] / "requirements" / "flower.txt", "170 MB to fetch")
 OURS = ("fedavg", "fedadam", "median", "trimmed-mean", "krum", "multi-krum", "bulyan")
 BESIDE = {
     "fedavg": ("mean", "mean of records"),
