@@ -7,6 +7,7 @@ read. Nothing here knows how the transport works.
 from __future__ import annotations
 
 import json
+import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 NOT_SET_UP = 97
 NO_PYTHON = 98
 UNKNOWN_WORD = 2
+KILLED = 128 + signal.SIGKILL
 LONGEST = 1000
 ANSWER_S, WORK_S, CLEAN_UP_S = 60.0, 300.0, 15.0
 """How long a device may take over a question, over work, and over what can be left undone. The first is enough for the
 digests of a gigabyte on a slow card; a device that hangs is given up after it, for a push begins with a question."""
 QUESTIONS = ("status", "why", "report", "signers")
 
-_HOME = """\
+HOME = """\
 home=${EDGEKIT_HOME:-}
 if [ -z "$home" ]; then
   if [ "$(id -u)" = 0 ]; then home=/var/lib/edgekit; else home=$HOME/.local/share/edgekit; fi
@@ -38,14 +40,15 @@ fi
 export EDGEKIT_HOME="$home"
 """
 RUNTIME = (
-    _HOME
+    HOME
     + f"""\
 [ -x "$home/env/bin/python" ] || exit {NOT_SET_UP}
 exec "$home/env/bin/python" -I -m edgekit_runtime "$@"
 """
 )
+TRAIN = RUNTIME.replace("edgekit_runtime", "edgekit_train")
 PYTHON = (
-    _HOME
+    HOME
     + f"""\
 for python in "$home/env/bin/python" python3; do
   command -v "$python" >/dev/null 2>&1 && exec "$python" -I "$@"
@@ -71,6 +74,13 @@ def call(
     return _answer(done.stdout, command, lambda: done)
 
 
+def train(transport: Transport, *command: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    """The answer of a command of ``edgekit_train``. Raises: as ``call``."""
+    with _hinting(command[0]):
+        done = transport.run(["sh", "-c", TRAIN, "edgekit", *command], timeout_s=timeout_s)
+    return _answer(done.stdout, command, lambda: done)
+
+
 class Conversation:
     """A runtime command that answers more than once."""
 
@@ -90,9 +100,9 @@ class Conversation:
 
 
 @contextmanager
-def conversing(transport: Transport, *command: str) -> Iterator[Conversation]:
-    """A runtime command, for as long as the block runs: at its end it has heard enough."""
-    with transport.talk(["sh", "-c", RUNTIME, "edgekit", *command]) as talk:
+def conversing(transport: Transport, *command: str, script: str = RUNTIME) -> Iterator[Conversation]:
+    """A command of the runtime, or of ``script``, for as long as the block runs: at its end it has heard enough."""
+    with transport.talk(["sh", "-c", script, "edgekit", *command]) as talk:
         yield Conversation(talk, command)
 
 
@@ -148,7 +158,12 @@ def _silence(done: Completed, command: Sequence[str]) -> EdgekitError:
     """Why a command that has ended gave no answer."""
     if done.status == NOT_SET_UP:
         return DeviceError("edgekit is not set up on this device", "run 'edgekit device setup' for it")
+    if done.status == KILLED:
+        hint = "it may have had too little memory: look at its log, journalctl -k"
+        return CommandError(f"the device's {command[0]} was killed there", hint)
     said = last_line(done.stderr or done.stdout)
+    if said.endswith("No module named edgekit_train"):
+        return DeviceError("this device has no edgekit_train", "run 'edgekit device setup' for it, with --train")
     if done.status == UNKNOWN_WORD and "invalid choice" in said:
         return DeviceError("the runtime on this device is of an older edgekit", "run 'edgekit device setup' for it")
     return CommandError(

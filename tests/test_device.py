@@ -104,6 +104,13 @@ class TestCall:
         with pytest.raises(CommandError, match="ended with status 9, and said nothing"):
             device.call(link, "status")
 
+    def test_a_runtime_that_was_killed(self, tmp_path: Path, link: Transport) -> None:
+        """The log of an engine is no reason."""
+        answers(tmp_path / "home", "")
+        (tmp_path / "home/env/bin/python").write_text("#!/bin/sh\necho INFO: all is well >&2; kill -KILL $$\n")
+        with pytest.raises(CommandError, match="^the device.s status was killed there — .* memory"):
+            device.call(link, "status")
+
     def test_a_runtime_that_does_not_know_the_command_is_older(self, tmp_path: Path, link: Transport) -> None:
         real = [sys.executable, "-m", "edgekit_runtime"]
         answers(tmp_path / "home", "")
