@@ -17,6 +17,7 @@ from typing import Any
 
 from edgekit import device as devices
 from edgekit import pip, wheels
+from edgekit.brought import Brought
 from edgekit.errors import CommandError, ConfigError, DeviceError, TransportError
 from edgekit.signing import Signer
 from edgekit.target import EngineChoice, Target
@@ -24,11 +25,7 @@ from edgekit.transports import Transport
 
 OLDEST_PYTHON = (3, 8)
 INSTALL_TIMEOUT_S = 1800.0
-ALWAYS = ("edgekit_runtime", "edgekit_postprocess", "edgekit_watch")
-GRPC = ("grpcio", "protobuf>=4.22")
-"""The extra of the server's wheel."""
-MQTT = ("paho-mqtt>=2.0",)
-"""That of the courier's; it is small, and so always brought along."""
+NOTHING_ELSE = Brought()
 
 HAS_ENV = """\
 [ "$(cat "$1/env/complete" 2>/dev/null)" = "$2" ] && "$1/env/bin/python" -Ic "import edgekit_runtime" 2>/dev/null
@@ -110,20 +107,16 @@ def setup(
     tell: Callable[[str], None],
     *,
     offline: bool = False,
-    server: bool = False,
-    grpc: bool = False,
-    courier: bool = False,
+    brought: Brought = NOTHING_ELSE,
 ) -> Provisioned:
-    """``server``, ``courier``: bring them, ``grpc``: the server with gRPC; where they are, they stay.
-
-    Raises: DeviceError, ConfigError, TransportError.
-    """
+    """``brought``: what else is wanted; where it is, it stays. Raises: DeviceError, ConfigError, TransportError."""
     facts = devices.probe(transport)
     check(facts, target)
-    served, spoken = _serving(facts["packages"], server, grpc)
-    carried, posted = _carrying(facts["packages"], courier)
-    own = (*map(wheels.own, ALWAYS), *served, *carried)
-    kit = Kit((*requirements(facts, target, engine), *spoken, *posted), own, wheels.Python.of(facts), offline)
+    parts = brought.beside(facts["packages"]).on(facts["arch"])
+    if parts.train and not parts.masks:
+        tell(f"no wheels of cryptography for {facts['arch']}: it learns, but takes no part in secure rounds")
+    needs = (*requirements(facts, target, engine), *parts.requirements)
+    kit = Kit(needs, tuple(map(wheels.own, parts.own)), wheels.Python.of(facts), offline)
     fresh = not _has(transport, facts["home"], kit.identity)
     if fresh:
         tell("collecting wheels")
@@ -131,18 +124,6 @@ def setup(
     trusted = devices.call(transport, "trust", stdin={"line": signer.allowed_line()})["added"]
     version = devices.probe(transport)["engines"].get(engine.package)
     return Provisioned(facts["home"], engine.package, version, facts["python"], fresh, trusted)
-
-
-def _serving(there: dict[str, str | None], server: bool, grpc: bool) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """The server's wheel and what it asks for, as far as either is wanted or there."""
-    had = there.get("edgekit-server")
-    spoken = GRPC if grpc or (had and there.get("grpcio")) else ()
-    return ((wheels.own("edgekit_server"),) if server or spoken or had else ()), spoken
-
-
-def _carrying(there: dict[str, str | None], courier: bool) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """The courier's wheel and what it asks for, where it is wanted or there."""
-    return ((wheels.own("edgekit_courier"),), MQTT) if courier or there.get("edgekit-courier") else ((), ())
 
 
 def check(facts: dict[str, Any], target: Target) -> None:

@@ -15,10 +15,10 @@ from edgekit import device as devices
 from edgekit.errors import DeviceError
 from edgekit.transports import Transport
 
-DATA = ("audit.log", "audit.log.1", "reports")
-"""What the device has noted: ``--keep-data`` leaves it there."""
+DATA = ("audit.log", "audit.log.1", "reports", "samples")
+"""What the device has noted and kept: ``--keep-data`` leaves it there."""
 OURS = re.compile(
-    r"(env|envs|apps|blobs|compiled|courier|incoming|lock|trust|audit\.log|audit\.log\.1|reports|\.[a-z.]+\.tmp|([a-z]+-|env\.)[0-9a-f]{32})"
+    r"(env|envs|apps|blobs|compiled|courier|incoming|lock|trust|audit\.log|audit\.log\.1|reports|rounds|samples|\.[a-z.]+\.tmp|([a-z]+-|env\.)[0-9a-f]{32})"
 )
 """The layout of ``edgekit_runtime.home``, and what ``provision`` and ``device.scratch`` may have left unfinished."""
 BUSY = 96
@@ -68,7 +68,8 @@ class Found:
     def told(self) -> list[str]:
         """One line a thing that goes."""
         apps = [f"{number} release{'s' * (number > 1)} of {app}" for app, number in self.releases]
-        rest = ["the runtime and its engine"] * ("env" in self.ours) + ["the trusted keys"] * ("trust" in self.ours)
+        parts = {"env": "the runtime and its engine", "trust": "the trusted keys", "samples": "the samples it has kept"}
+        rest = [told for name, told in parts.items() if name in self.ours]
         return [*(f"the service {path}" for path in self.services), *apps, *rest, f"from {self.home}"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgekit import fleet, simulate, target
-from edgekit.cli import device as command
+from edgekit.cli import setup as command
 from edgekit.fleet import Device
 from edgekit.simulate import Simulated
 from tests.lab.bundles import TARGET, make_bundle

@@ -15,6 +15,7 @@ import pytest
 import edgekit_runtime
 from edgekit import device as devices
 from edgekit import provision, signing, target, transports
+from edgekit.brought import Brought
 from edgekit.errors import ConfigError, DeviceError, EdgekitError
 from edgekit.fleet import Device
 from edgekit.provision import Provisioned
@@ -33,7 +34,8 @@ OURS = target.load(TARGET)
 
 def setup(link: Transport, profile: Target = OURS, engine: str | None = None, **brought: bool) -> Provisioned:
     chosen, tell = provision.choose_engine(profile, engine), (lambda line: None)
-    return provision.setup(link, profile, chosen, signing.signer(None), tell, offline=True, **brought)
+    wanted = Brought(**brought)
+    return provision.setup(link, profile, chosen, signing.signer(None), tell, offline=True, brought=wanted)
 
 
 @pytest.fixture
@@ -325,6 +327,15 @@ class TestEnginesForReal:
         for grpc in (True, False):
             setup(link, grpc=grpc)
             assert devices.probe(link)["packages"]["grpcio"]
+
+    def test_what_learns_is_brought_when_it_is_asked_for_and_stays(self, link: Transport) -> None:
+        setup(link)
+        command = ["sh", "-c", '"$1/env/bin/python" -I -m edgekit_train key', "edgekit", devices.probe(link)["home"]]
+        assert b"No module named edgekit_train" in link.run(command).stderr
+        for train in (True, False):
+            setup(link, train=train)
+            assert b'"public": "ssh-ed25519 ' in link.run(command).check().stdout
+        assert devices.probe(link)["packages"]["edgekit-train"] == edgekit_runtime.__version__
 
     def test_two_setups_at_once(self, project: Path, desk: Device) -> None:
         retarget(project)

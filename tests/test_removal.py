@@ -28,13 +28,13 @@ def take_off(home: Path, *, keep_data: bool = False) -> Found:
 
 
 def test_nothing_of_it_is_left(project: Path, served: Served) -> None:
-    for folder in ("reports/digits", "compiled/0", "courier"):
+    for folder in ("reports/digits", "compiled/0", "courier", "samples/digits", "rounds/digits"):
         (served.home / folder).mkdir(parents=True, exist_ok=True)
     scratch = served.home / f"timing-{'0' * 32}"
     scratch.mkdir()
     environment = (served.home / "env").resolve()
     ran = edgekit("device", "remove", "desk")
-    told = "2 releases of digits, the runtime and its engine, the trusted keys, from"
+    told = "2 releases of digits, the runtime and its engine, the trusted keys, the samples it has kept, from"
     assert f"desk: removing {told} {served.home}" in ran.stderr
     assert ran.stdout == "desk: removed\n"
     assert not served.home.exists()
@@ -68,10 +68,11 @@ def test_a_folder_with_nothing_in_it(project: Path) -> None:
 
 
 def test_what_the_device_noted_can_be_kept(project: Path, served: Served) -> None:
-    (served.home / "reports/digits").mkdir(parents=True, exist_ok=True)
+    for folder in ("reports/digits", "samples/digits", "rounds/digits"):
+        (served.home / folder).mkdir(parents=True, exist_ok=True)
     (served.home / "audit.log").write_text("{}\n")
-    assert sorted(take_off(served.home, keep_data=True).others) == ["audit.log", "reports"]
-    assert sorted(path.name for path in served.home.iterdir()) == ["audit.log", "reports"]
+    assert sorted(take_off(served.home, keep_data=True).others) == ["audit.log", "reports", "samples"]
+    assert sorted(path.name for path in served.home.iterdir()) == ["audit.log", "reports", "samples"]
 
 
 def test_a_device_that_is_not_there_can_be_forgotten(project: Path) -> None:

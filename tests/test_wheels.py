@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 import edgekit_runtime
 import edgekit_server
-from edgekit import provision, target, wheels
+from edgekit import brought, target, wheels
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.wheels import Python
 from tests.lab.project import project
@@ -80,14 +80,18 @@ class TestRuntimeWheel:
         assert (metadata["Name"], metadata["Version"]) == ("edgekit-server", edgekit_runtime.__version__)
         assert metadata.get_all("Requires-Dist") == [
             "edgekit-runtime",
-            *(f'{line} ; extra == "grpc"' for line in provision.GRPC),
+            *(f'{line} ; extra == "grpc"' for line in brought.GRPC),
         ]
 
     @pytest.mark.parametrize(
         ("package", "needs"),
         [
-            ("edgekit_courier", ["edgekit-runtime", *(f'{line} ; extra == "mqtt"' for line in provision.MQTT)]),
+            ("edgekit_courier", ["edgekit-runtime", *(f'{line} ; extra == "mqtt"' for line in brought.MQTT)]),
             ("edgekit_postprocess", ["edgekit-runtime", "numpy"]),
+            (
+                "edgekit_train",
+                ["edgekit-runtime", "numpy", 'flwr>=1.41 ; extra == "flower"', 'cryptography>=42 ; extra == "masks"'],
+            ),
             ("edgekit_watch", ["edgekit-runtime", "numpy"]),
         ],
     )
@@ -234,9 +238,10 @@ def test_the_public_index_has_what_a_target_asks_for(project: Path, name: str, e
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", [BULLSEYE, BOOKWORM, TRIXIE, JETPACK5, JETPACK6], ids=lambda value: value.tag)
-def test_the_public_index_has_grpc(project: Path, python: Python) -> None:
-    found = wheels.collect(python, provision.GRPC)
-    assert {parse_wheel_filename(file.name)[0] for file in found} >= {"grpcio", "protobuf"}
+def test_the_public_index_has_what_is_brought(project: Path, python: Python) -> None:
+    found = wheels.collect(python, (*brought.GRPC, *brought.MQTT, *brought.MASKS))
+    names = {parse_wheel_filename(file.name)[0] for file in found}
+    assert names >= {"grpcio", "protobuf", "paho-mqtt", "cryptography", "cffi"}
     for file in found:
         assert fits(file, python), file.name
 

@@ -14,7 +14,7 @@ from edgekit.cli.output import accept_option, ask, json_option, print_json
 
 @click.command()
 @click.argument("name")
-@click.option("--keep-data", is_flag=True, help="Leave what the device has noted: its reports and its logs.")
+@click.option("--keep-data", is_flag=True, help="Leave what the device has noted and kept: reports, logs and samples.")
 @click.option("--forget", is_flag=True, help="Only take it out of fleet.toml; the device is not contacted.")
 @accept_option
 @json_option

@@ -10,7 +10,6 @@ import sys
 from typing import Any, Callable
 
 from edgekit_runtime import collect, commands, host
-from edgekit_runtime.errors import DeviceError, EdgekitError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,19 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     arguments = _parser().parse_args()
-    try:
-        answer, code = arguments.action(arguments), 0
-    except EdgekitError as error:
-        answer, code = {"error": error.as_dict()}, error.exit_code
-    except (KeyError, TypeError, ValueError) as error:
-        answer, code = {"error": DeviceError(f"bad request: {error!r}").as_dict()}, 1
-    except OSError as error:
-        answer, code = {"error": DeviceError(_disk_trouble(error)).as_dict()}, 1
-    return code if host.tell(answer) else 1
-
-
-def _disk_trouble(error: OSError) -> str:
-    return f"{error.strerror or error}: {error.filename or 'the disk of this device'}"
+    return host.answer(lambda: arguments.action(arguments))
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def folder(path: Path) -> None:
+def folder(path: Path, mode: int = 0o777) -> None:
     """Make a folder and those above it, each name on the disk before the next."""
     if path.is_dir():
         return
     folder(path.parent)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(path)
+        os.mkdir(path, mode)
     sync(path.parent)
 
 

@@ -8,10 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime import fields
-from edgekit_runtime.errors import DeviceError
+from edgekit_runtime.errors import DeviceError, EdgekitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MOST = 8 << 20
 """Bytes of an object."""
@@ -37,6 +37,20 @@ def tell(document: Mapping[str, Any]) -> bool:
     except BrokenPipeError:
         return False
     return True
+
+
+def answer(action: Callable[[], Mapping[str, Any]]) -> int:
+    """Tell what comes of an action; the exit status."""
+    try:
+        said, code = action(), 0
+    except EdgekitError as error:
+        said, code = {"error": error.as_dict()}, error.exit_code
+    except (KeyError, TypeError, ValueError) as error:
+        said, code = {"error": DeviceError(f"bad request: {error!r}").as_dict()}, 1
+    except OSError as error:
+        where = error.filename or "the disk of this device"
+        said, code = {"error": DeviceError(f"{error.strerror or error}: {where}").as_dict()}, 1
+    return code if tell(said) else 1
 
 
 def listens() -> bool:

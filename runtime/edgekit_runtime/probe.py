@@ -13,7 +13,7 @@ import sys
 
 ENGINES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu")
 MODULES = ("ai_edge_litert", "tflite_runtime", "onnxruntime")
-PACKAGES = ("numpy", "edgekit-runtime", "edgekit-server", "grpcio", "edgekit-courier")
+PACKAGES = ("numpy", "edgekit-runtime", "edgekit-server", "grpcio", "edgekit-courier", "edgekit-train")
 INSTALLED = "install ok installed"
 
 

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 def write(path: Path, arrays: dict[str, Array]) -> None:
     """Raises: OSError, DigestMismatch when the disk gave back other bytes."""
     durable.folder(path.parent)
+    durable.write(path, dump(arrays))
+
+
+def dump(arrays: dict[str, Array]) -> bytes:
     data = io.BytesIO()
-    np.savez(data, **arrays)  # type: ignore[arg-type]  # no array is named allow_pickle
-    durable.write(path, data.getvalue())
+    np.savez(data, **arrays)  # type: ignore[arg-type]  # no array is named allow_pickle, or file
+    return data.getvalue()
 
 
 def read(path: Path, most_bytes: int) -> dict[str, Array] | None:

@@ -11,7 +11,7 @@ from edgekit_runtime.errors import EngineError, InvalidInput
 if TYPE_CHECKING:
     from edgekit_runtime.features import Features
     from edgekit_runtime.session import Session
-    from edgekit_train.trainer import Sample
+    from edgekit_train.trainer import Inputs, Sample
 
     Array = np.ndarray[Any, Any]
 
@@ -25,14 +25,19 @@ def declared(session: Session) -> Features:
 
 def shape(session: Session) -> tuple[int, int]:
     """Of a head: features of a sample, and classes. Raises: InvalidInput where the bundle does not tell."""
+    return declared(session).size, classes(session)
+
+
+def classes(session: Session) -> int:
+    """Numbers of the first output. Raises: InvalidInput where the bundle does not tell."""
     output = session.interface.outputs[0]
-    classes = output.shape[-1] if output.shape else None
-    if not classes:
+    told = output.shape[-1] if output.shape else None
+    if not told:
         raise InvalidInput(f"output {output} does not tell how many classes there are", "fix its size in the model")
-    return declared(session).size, classes
+    return told
 
 
-def of(session: Session, inputs: dict[str, Array] | Array) -> Array:
+def of(session: Session, inputs: Inputs) -> Array:
     """float32 [samples, size]; ``inputs`` as ``predict`` takes them. The run is not counted as a call.
 
     Raises: InvalidInput, EngineError.
@@ -48,7 +53,7 @@ def rows(told: Features, raw: dict[str, Array]) -> Array:
     return (whole - np.float32(told.zero_point)) * np.float32(told.scale)
 
 
-def samples(session: Session, data: Iterable[Sample]) -> Iterator[Sample]:
+def samples(session: Session, data: Iterable[tuple[Inputs, int]]) -> Iterator[Sample]:
     """The same samples by their features, one at a time."""
     for x, y in data:
         yield of(session, x)[0], y

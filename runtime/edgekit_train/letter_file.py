@@ -12,14 +12,13 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from edgekit_runtime import fields
-from edgekit_train import shamir, tensor_file
+from edgekit_train import names, shamir, tensor_file
 from edgekit_train.letters import Advert, Confirmed, Masked, Opened, Shares
 
 Letter = Union[Advert, Shares, Masked, Confirmed, Opened]
 FORMAT = "edgekit-letter-1"
 MOST_DEVICES, MOST_BYTES = 10_000, 1024
 KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Advert, Shares, Masked, Confirmed, Opened)}
-_WORD, _ROUND = re.compile(r"[A-Za-z0-9_.-]{1,64}"), re.compile(r"[0-9a-f]{32}")
 _HEX = re.compile(rf"([0-9a-f]{{2}}){{0,{MOST_BYTES}}}")
 
 
@@ -63,23 +62,11 @@ def _vector(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]
     return array.astype(np.uint32)
 
 
-def _word(value: object) -> str:
-    return _matched(_WORD, value)
-
-
-def _round(value: object) -> str:
-    return _matched(_ROUND, value)
-
-
-def _matched(pattern: re.Pattern[str], value: object) -> str:
-    text = fields.text(value)
-    if not pattern.fullmatch(text):
-        raise ValueError(f"{text[:80]!r} does not fit a letter")
-    return text
-
-
 def _bytes(value: object) -> bytes:
-    return bytes.fromhex(_matched(_HEX, value))
+    text = fields.text(value)
+    if not _HEX.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} are no bytes in hex")
+    return bytes.fromhex(text)
 
 
 def _share(value: object) -> int:
@@ -91,14 +78,14 @@ def _each(read: Callable[[object], Any]) -> Callable[[object], Any]:
         found = fields.table(value)
         if len(found) > MOST_DEVICES:
             raise ValueError(f"a letter about {len(found)} devices")
-        return {_word(device): read(each) for device, each in found.items()}
+        return {names.word(device): read(each) for device, each in found.items()}
 
     return table
 
 
 _READ: dict[str, Callable[[object], Any]] = {
-    "round": _round,
-    "device": _word,
+    "round": names.round_id,
+    "device": names.word,
     **dict.fromkeys(("sealing", "masking", "signing", "signature", "commitment"), _bytes),
     "sealed": _each(_bytes),
     **dict.fromkeys(("dropped", "added"), _each(_share)),

@@ -6,7 +6,7 @@ Samples go in and never come out: what a trainer gives is the change of the weig
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, Protocol, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Protocol, Tuple, Union
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgekit_train.update import Weights
 
     Array = np.ndarray[Any, Any]
+    Inputs = Union[Dict[str, Array], Array]
+    """Of one sample, as ``predict`` takes them."""
     Sample = Tuple[Array, int]
     """What the trainer takes, features or inputs of the model, and the class that it is of."""
     Config = Mapping[str, Union[float, int, str]]

@@ -15,7 +15,7 @@ from typing import Any, Dict, Mapping
 import numpy as np
 
 from edgekit_runtime import fields
-from edgekit_train import tensor_file
+from edgekit_train import names, tensor_file
 from edgekit_train.packed import Packed
 
 Weights = Dict[str, "np.ndarray[Any, Any]"]
@@ -24,7 +24,6 @@ FORMAT, SCHEMA_VERSION = "edgekit-update", "1"
 AT = "@at"
 """Behind a tensor's name: the places of its values, where not all of them are there."""
 MOST_EXAMPLES, MOST_METRICS = 1 << 40, 100
-_WORD, _ROUND = re.compile(r"[A-Za-z0-9_.-]{1,64}"), re.compile(r"[0-9a-f]{32}")
 _KEYS = {"format", "schema_version", "app", "release", "round", "device", "examples", "metrics", "packed"}
 
 
@@ -114,11 +113,11 @@ def parse(data: bytes, most_bytes: int) -> Update:
 
 def _packed(tensors: Mapping[str, np.ndarray[Any, Any]], notes: dict[str, Any]) -> dict[str, Packed]:
     """Of the tensors, each with what is said of it. Raises: ValueError where one is missing or left over."""
-    names = {name for name in tensors if not name.endswith(AT)}
+    plain = {name for name in tensors if not name.endswith(AT)}
     sparse = {name for name, note in notes.items() if "shape" in fields.table(note)}
-    if set(notes) - names or {name + AT for name in sparse} != set(tensors) - names:
+    if set(notes) - plain or {name + AT for name in sparse} != set(tensors) - plain:
         raise ValueError("tensors that are missing or left over")
-    found = {name: _one(tensors[name], tensors.get(name + AT), dict(notes.get(name, {}))) for name in sorted(names)}
+    found = {name: _one(tensors[name], tensors.get(name + AT), dict(notes.get(name, {}))) for name in sorted(plain)}
     for each in found.values():
         each.check()
     return found
@@ -143,21 +142,16 @@ def _whole(text: str) -> int:
 def _check(update: Update) -> None:
     """Raises: ValueError."""
     for word in (update.app, update.device, *update.metrics):
-        if not _WORD.fullmatch(word):
-            raise ValueError(f"no word: {word[:80]!r}")
-    if not _is_short(update.release) or not _ROUND.fullmatch(update.round):
-        raise ValueError("no digest of a release, or no round")
+        names.word(word)
+    names.short(update.release)
+    names.round_id(update.round)
     fields.count(update.examples, 1, MOST_EXAMPLES)
     if len(update.metrics) > MOST_METRICS:
         raise ValueError(f"{len(update.metrics)} metrics")
     for value in update.metrics.values():
         fields.number(value)
     for name, array in update.delta.items():
-        if not _is_short(name) or name.endswith(AT) or name == tensor_file.METADATA:
+        if names.short(name).endswith(AT) or name == tensor_file.METADATA:
             raise ValueError(f"no name of a tensor: {name[:80]!r}")
         if array.dtype != np.float32:
             raise ValueError(f"{name}: {array.dtype} where float32 must be")
-
-
-def _is_short(text: str) -> bool:
-    return 0 < len(text) < 200 and text.isprintable()

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 HANGS_S, MOST_MIB, LONGEST = 5, 1024, 2048
-NAMES = ("http", "infer", "predict", "manifest", "vectors", "patch")
+NAMES = ("http", "infer", "predict", "manifest", "vectors", "patch", "task", "update", "letter")
 DONE = re.compile(r"Done (\d+) runs in (\d+) second")
 COVERS = re.compile(r"cov: (\d+)")
 
@@ -54,7 +54,7 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
     """Never comes back: libFuzzer ends this process."""
     import atheris
 
-    with atheris.instrument_imports(include=["edgekit_runtime", "edgekit_server"]):
+    with atheris.instrument_imports(include=["edgekit_runtime", "edgekit_server", "edgekit_train"]):
         from tests.fuzz.targets import TARGETS
     target, seeds = TARGETS[name], folder / "seeds"
     seeds.mkdir()

@@ -19,6 +19,11 @@ from edgekit_runtime.manifest import EngineNeed, Manifest, ProofLimits
 from edgekit_server import oip, tfserving
 from edgekit_server.http import Refused
 from edgekit_server.reading import Reading
+from edgekit_train import letter_file, task, update
+from edgekit_train.compression import Compression, compress
+from edgekit_train.letters import Confirmed, Masked, Shares
+from edgekit_train.task import Task
+from edgekit_train.update import Update
 from tests.runtime.server import mutations, requests
 from tests.runtime.server.requests import SMALL
 
@@ -106,6 +111,38 @@ def frames(data: bytes) -> None:
             raise AssertionError("more than was lacking")
 
 
+def asked(data: bytes) -> None:
+    """A task of a round; what is one may be written and read again."""
+    try:
+        found = task.parse(data, MOST)
+    except ValueError as error:
+        return _fits(str(error))
+    if task.parse(task.dump(found), 64 * MOST) != found:
+        raise AssertionError("read again, it is another")
+    return None
+
+
+def learned(data: bytes) -> None:
+    """An update, which does not unpack to more than may be."""
+    try:
+        found = update.parse(data, MOST)
+    except ValueError as error:
+        return _fits(str(error))
+    if sum(array.nbytes for array in found.delta.values()) > MOST:
+        raise AssertionError("more numbers than may be")
+    if update.parse(update.dump(found), 64 * MOST) != found:
+        raise AssertionError("read again, it is another")
+    return None
+
+
+def letter(data: bytes) -> None:
+    """One of a masked sum's."""
+    try:
+        letter_file.dump(letter_file.parse(data, MOST))
+    except ValueError as error:
+        _fits(str(error))
+
+
 def _fits(message: str, fine: bool = True) -> None:
     """What is wrong is told in one line that is not long."""
     if not fine or not message.isprintable() or len(message) > 1000:
@@ -155,6 +192,29 @@ def _frames() -> Iterator[bytes]:
     yield (5 + 100 + 64).to_bytes(2, "big") + plain + copied + added
 
 
+WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3, np.float32)}
+ROUND = "0a" * 16
+
+
+def _tasks() -> Iterator[bytes]:
+    config: dict[str, float | int | str] = {"epochs": 3, "rate": 0.5, "way": "new"}
+    whole = Task("m", "sha256:0", ROUND, "pi", "head", config, WEIGHTS, 1.0, 0.5, Compression(0.1))
+    yield task.dump(whole)
+    yield task.dump(Task("m", "sha256:0", ROUND, "pi"))
+
+
+def _updates() -> Iterator[bytes]:
+    for how in (Compression(), Compression(0.4), Compression(0.4, int8=False), Compression(int8=False)):
+        done = compress(WEIGHTS, how, {}, np.random.default_rng(0))
+        yield update.dump(Update("m", "sha256:0", ROUND, "pi", 7, done.delta, {"loss": 0.5}), done.packed)
+
+
+def _letters() -> Iterator[bytes]:
+    yield letter_file.dump(Masked(ROUND, "pi", np.arange(4, dtype=np.uint32)))
+    yield letter_file.dump(Shares(ROUND, "pi", {"pj": b"sealed"}, b"signed"))
+    yield letter_file.dump(Confirmed(ROUND, "pi", b"signed"))
+
+
 TARGETS = {
     "http": Target(read, _requests),
     "infer": Target(infer, _tensors),
@@ -162,4 +222,7 @@ TARGETS = {
     "manifest": Target(bundle, lambda: iter([manifest.dump(MANIFEST)])),
     "vectors": Target(vectors, _vectors),
     "patch": Target(frames, _frames),
+    "task": Target(asked, _tasks),
+    "update": Target(learned, _updates),
+    "letter": Target(letter, _letters),
 }

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from edgekit import wheels
 from edgekit.signing import Signer
+from edgekit_train import update
+from edgekit_train.compression import Compression
+from tests.runtime import learners
 from tests.runtime.bundles import APP, Parcels, go_live, install, tflite_contents, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,6 +30,15 @@ with edgekit_runtime.load(sys.argv[1]) as session:
     x = numpy.ones([size or 2 for size in spec.shape], spec.dtype)
     scores, = session.predict(x).values()
     print(session.engine.name, len(scores))
+"""
+
+KEEP = """
+import sys, numpy
+from edgekit_train.samples import Samples
+with Samples(sys.argv[1]) as samples:
+    for seed in range(30):
+        samples.keep(numpy.random.RandomState(seed).randn(1, 4).astype("float32"), seed % 3)
+print(len(list(Samples(sys.argv[1]))))
 """
 
 
@@ -105,6 +118,20 @@ class TestEveryPython:
         assert status["apps"][0]["current"]["digest"] == parcels.two.digest
         back = json.loads(environment.run("-m", "edgekit_runtime", "rollback", APP))
         assert back["digest"] == parcels.one.digest
+
+    def test_it_learns_from_what_it_has_kept(
+        self, environment: Environment, version: str, home: Path, signer: Signer, tmp_path: Path
+    ) -> None:
+        assert environment.install("onnxruntime", str(wheels.own("edgekit_train")))
+        live = go_live(write(tmp_path / "bundle", signer, learners.contents()), home)
+        assert environment.run("-c", KEEP, learners.APP) == "30\n"
+        learners.send(home, learners.a_task(live, compression=Compression(0.5)), signer)
+        told = json.loads(environment.run("-m", "edgekit_train", "learn", learners.APP, learners.ROUND))
+        found = update.parse(Path(told["path"]).read_bytes(), 1 << 20)
+        assert (found.examples, set(found.delta)) == (30, set(learners.shipped()))
+        assert found.metrics["loss_after"] < found.metrics["loss_before"]
+        again = json.loads(environment.run("-m", "edgekit_train", "learn", learners.APP, learners.ROUND))
+        assert again == told
 
     def test_errors_are_json_too(self, environment: Environment, version: str, home: Path) -> None:
         command = [str(environment.python), "-m", "edgekit_runtime", "push", APP]

@@ -1,0 +1,63 @@
+"""The device's own key: an OpenSSH key by which a host tells its updates from those of others.
+
+It is made here on first use and never leaves. What is signed is the line ``sha256:DIGEST`` of a file, in the namespace
+``edgekit-update`` (SSHSIG; ssh-keygen(1), ``-Y sign``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from edgekit_runtime import durable, home, verify
+from edgekit_runtime.errors import DeviceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMESPACE = "edgekit-update"
+MOST = 1 << 16
+
+
+def file(place: Path) -> Path:
+    """Where the private key lies in a device's home, for its owner alone."""
+    return place / "trust" / "device_key"
+
+
+def public(place: Path) -> str:
+    """``KIND BLOB``, of a key that is made where there is none. Raises: DeviceError, OSError."""
+    said = _ssh_keygen("-y", "-P", "", "-f", str(_there(place)))
+    return " ".join(said.split()[:2])
+
+
+def sign(place: Path, digest: str) -> str:
+    """The armoured signature over a file's digest. Raises: DeviceError, OSError."""
+    return _ssh_keygen("-Y", "sign", "-n", NAMESPACE, "-f", str(_there(place)), data=verify.message(digest))
+
+
+def _there(place: Path) -> Path:
+    """The key's file, once it is whole on the disk."""
+    path = file(place)
+    if not path.exists():
+        durable.folder(path.parent)
+        with home.held(path.parent):  # of two that are first, one makes it
+            if not path.exists():
+                _make(path)
+    return path
+
+
+def _make(path: Path) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)  # of a making that was cut
+    _ssh_keygen("-q", "-t", "ed25519", "-N", "", "-C", "edgekit-device", "-f", str(fresh))
+    fresh.with_name(f"{fresh.name}.pub").unlink()  # as ``public`` asks the private one
+    data = durable.read(fresh, MOST)
+    durable.adopt(fresh, path, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+
+
+def _ssh_keygen(*arguments: str, data: bytes = b"") -> str:
+    done = verify.ssh_keygen([*arguments], data)
+    if done.returncode:
+        wrong = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise DeviceError(f"the device's key does not work: {wrong[:200]}", "remove trust/device_key in its home")
+    return done.stdout.decode(errors="replace")

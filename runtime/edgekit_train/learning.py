@@ -1,0 +1,105 @@
+"""Learning: from a task to an update, on what this device has kept, by the release that serves here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Mapping
+
+import numpy as np
+
+from edgekit_runtime import releases, serving
+from edgekit_runtime.errors import InvalidInput
+from edgekit_runtime.session import Session
+from edgekit_train import trainers, update
+from edgekit_train.clipping import clip
+from edgekit_train.compression import compress
+from edgekit_train.noise import noised
+from edgekit_train.samples import Samples
+from edgekit_train.trainer import TrainingFailed
+from edgekit_train.update import Update
+from edgekit_train.usable import Usable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgekit_runtime.releases import Release
+    from edgekit_train.packed import Packed
+    from edgekit_train.task import Task
+    from edgekit_train.trainer import Fitted
+    from edgekit_train.update import Weights
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The bytes of an update, and what it has left out; None where nothing is ever left out."""
+
+    update: bytes
+    residual: Weights | None = None
+
+
+@dataclass(frozen=True)
+class _Sent:
+    delta: Weights
+    packed: Mapping[str, Packed] = field(default_factory=dict)
+    residual: Weights | None = None
+
+
+def learn(home: Path, task: Task, residual: Weights) -> Learned:
+    """``residual``: what earlier updates have left out, {} for nothing. Nothing is written.
+
+    Raises: TrainingFailed, InvalidInput, NotInstalled, BundleError, EngineError.
+    """
+    started = time.monotonic()
+    fitted = _fitted(home, task, _release(home, task))
+    seconds = {"seconds": round(time.monotonic() - started, 3)}
+    try:
+        delta, metrics = _bounded(fitted, task)
+        sent = _compressed(delta, task, residual)
+        names = (task.app, task.release, task.round, task.device)
+        whole = Update(*names, fitted.examples, sent.delta, {**seconds, **metrics})
+        return Learned(update.dump(whole, sent.packed), sent.residual)
+    except ValueError as error:
+        raise TrainingFailed(f"what trainer {task.trainer!r} gave is no update: {error}") from error
+
+
+def _release(home: Path, task: Task) -> Release:
+    """The live one, which the task has to be for: of another one the features are others."""
+    found = releases.current(home, task.app)
+    if found.digest != task.release:
+        raise TrainingFailed(
+            f"{task.app}: the round is of release {task.release[:19]}, live here is {found.digest[:19]}",
+            "push the release of the round, or start a round of this one",
+        )
+    return found
+
+
+def _fitted(home: Path, task: Task, release: Release) -> Fitted:
+    kind, kept = trainers.named(task.trainer), Samples(task.app, home)
+    if next(iter(kept), None) is None:
+        raise TrainingFailed(f"{task.app}: this device has kept no samples", "keep some: edgekit_train.samples.Samples")
+    with Session.later(lambda: serving.untold(home, release), release.bundle.manifest.interface) as session:
+        trainer, usable = kind.make(session, release.bundle), Usable(session, kept, by_features=kind.features)
+        try:
+            return trainer.fit(task.weights or trainer.init(session), usable, task.config)
+        except InvalidInput as error:
+            if usable.taken or not usable.passed:
+                raise
+            raise TrainingFailed(f"{task.app}: none of {usable.passed} samples fits the model that is live") from error
+
+
+def _bounded(fitted: Fitted, task: Task) -> tuple[Weights, dict[str, float]]:
+    """The delta, clipped and noised as asked, and what is told of the training: nothing where noise is to hide that."""
+    if task.clip is None:
+        return fitted.delta, fitted.metrics
+    clipped = clip(fitted.delta, task.clip)
+    if task.noise is None:
+        return clipped.delta, {**fitted.metrics, "clipped": float(not clipped.whole)}
+    return noised(clipped.delta, task.noise), {}
+
+
+def _compressed(delta: Weights, task: Task, residual: Weights) -> _Sent:
+    if task.compression is None:
+        return _Sent(delta)
+    done = compress(delta, task.compression, residual, np.random.default_rng())
+    return _Sent(done.delta, done.packed, done.residual)
