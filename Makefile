@@ -59,6 +59,7 @@ lock: $(CORE) ## bring the locks up to pyproject.toml; newest versions with ARGS
 	lock() { "$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) pyproject.toml requirements/core.in "$$@"; } && \
 	lock $(EXTRAS:%=--extra %) --group test --group lint requirements/test.in -o requirements/test.txt && \
 	lock -c requirements/test.txt -o requirements/core.txt && \
+	"$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) pyproject.toml --extra flower -o requirements/flower.txt && \
 	"$$tmp/bin/uv" pip compile -q $(LOCK) $(ARGS) -c requirements/test.txt requirements/fuzz.in -o requirements/fuzz.txt && \
 	"$$tmp/bin/uv" pip compile -q $(LOCK:3.11=3.12) --no-deps $(ARGS) requirements/onnx2tf.in -o edgekit/passes/onnx2tf.txt
 

@@ -72,6 +72,11 @@ def write(contents: Contents, destination: Path, signer: Signer) -> Bundle:
     return open_layout(destination)[0]
 
 
+def digest(contents: Contents) -> str:
+    """Of the bundle that ``write`` would make: the name of its release on a device."""
+    return _image(contents, {}).digest
+
+
 def check_place(destination: Path) -> None:
     """Raises: BundleError when something stands there that is neither an older bundle nor an empty folder."""
     if not destination.exists():

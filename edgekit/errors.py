@@ -50,6 +50,7 @@ __all__ = [
     "NotInstalled",
     "Overloaded",
     "PluginError",
+    "PrivacySpent",
     "ProofFailed",
     "RevokedSigner",
     "RoundError",
@@ -158,3 +159,10 @@ class RoundError(EdgekitError):
     """A federated round that cannot go on: too few updates for what its strategy promises, or none that can be used."""
 
     code = "round"
+
+
+class PrivacySpent(RoundError):
+    """A round that the privacy budget does not allow."""
+
+    code = "privacy"
+    exit_code = 3

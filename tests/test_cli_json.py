@@ -22,6 +22,8 @@ from edgekit.collect.enrolment import Enrolled
 from edgekit.collect.tokens import Tokens
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
+from edgekit.model import open_model
+from edgekit.passes import head
 from edgekit.store import Store
 from edgekit_postprocess import Constant, Postprocess, Step
 from edgekit_runtime import blackbox, histogram, releases
@@ -30,10 +32,12 @@ from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.setting import Setting
 from edgekit_runtime.spool import Spool
 from edgekit_runtime.windows import Window
+from tests.lab import faces
 from tests.lab.bundles import DIGITS, TARGET, contents, flip, make_bundle, of_another_model, part_of
 from tests.lab.islands import around
 from tests.lab.models import uneven_digits
 from tests.lab.project import EDGEKIT, Served, desk, document, edgekit, project, served
+from tests.lab.rounds import Past, done
 from tests.lab.sshd import needs_sshd, new_key
 from tests.test_bench import Board, measure
 
@@ -287,6 +291,29 @@ class TestPage:
         page.check("edgekit push", document("push", *words, status=1))
         page.check("edgekit rollout show", document("rollout", "show"))
         page.check("edgekit rollout show", document("rollout", "abort"))
+
+    def test_rounds(self, page: Page, project: Path) -> None:
+        faces.settle(project)
+        faces.learning(project, "gate", "hall")
+        fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))
+        words = ("--quorum", "60%", "--compress", "50%", "--set", "epochs=1")
+        page.check("edgekit round start", document("round", "start", *words))
+        page.check("edgekit round start", document("round", "start", "--strategy", "median", status=3))
+        page.check("edgekit round start", document("round", "show"))
+        page.check("edgekit round inspect", document("round", "inspect", "1"))
+        page.check("edgekit round trust", document("round", "trust", "gate"))
+
+    def test_a_round_that_is_built(self, page: Page, project: Path) -> None:
+        (project / "edgekit.toml").write_text(
+            f'app = "digits"\nmodel = "{DIGITS}/digits.onnx"\ntargets = ["{TARGET}"]\n'
+            f'[data]\ncalibration = "{SAMPLES[1]}"\nevaluation = "{SAMPLES[3]}"\n'
+        )
+        own = head.weights_of(open_model(DIGITS / "digits.onnx"))
+        with Store() as store:
+            for weights, status in ((own, 0), ({name: 0 * array for name, array in own.items()}, 3)):
+                done(store, Past(str(project), own, weights))
+                page.check("edgekit round build", document("round", "build", status=status))
+                page.check("edgekit round start", document("round", "show"))
 
     def test_trust(self, page: Page, project: Path, served: Served) -> None:
         fleet.add(project, Device("gone", "ssh://pi@127.0.0.1:1", TARGET))

@@ -10,13 +10,18 @@ from typing import Any
 import httpx
 import pytest
 
-from edgekit.dashboard import rollouts
+from edgekit.dashboard import rollouts, rounds
 from edgekit.dashboard.app import app
 from edgekit.dashboard.fleet_map import HEALTHS, OLDER, QUIET_S, maps
 from edgekit.dashboard.guard import check, secret
 from edgekit.dashboard.kept import PERIOD_S, Kept
 from edgekit.dashboard.look import look, title
 from edgekit.errors import ConfigError, EdgekitError
+from edgekit.federated.paired import Paired
+from edgekit.federated.rounds.gate_store import Gated
+from edgekit.federated.rounds.round import Part as RoundPart
+from edgekit.federated.rounds.round import Plan as RoundPlan
+from edgekit.federated.rounds.round import Result, Round, Subject
 from edgekit.fleet import Device
 from edgekit.rollout import Part, Plan, Rollout
 from edgekit.store import Alert, Seen, Store
@@ -94,6 +99,35 @@ class TestRollouts:
             ("passed", 2), ("failed", 1), ("waiting", 1), ("withdrawn", 1),
         ]  # fmt: skip
         assert [(each.start, each.width) for each in shown.pieces] == [(0, 40), (40, 20), (60, 20), (80, 20)]
+
+
+class TestRounds:
+    def round_(self, result: Result | None = None, reason: str | None = None) -> Round:
+        states = ["waiting", "came", "refused", "came", "late"]
+        parts = tuple(RoundPart(f"d{i}", state) for i, state in enumerate(states))
+        subject = Subject("/srv/plates", "digits", NEW, "head")
+        state = "done" if result else "halted" if reason else "running"
+        return Round(7, "1" * 32, subject, RoundPlan(), state, 0.0, "", parts, result=result, reason=reason)
+
+    def test_are_a_bar_of_what_became_of_the_devices(self) -> None:
+        shown = rounds.shown(self.round_(), None)
+        assert (shown.project, shown.release, shown.how) == ("plates", "bbbbbbbbbbbb", "fedavg, head")
+        assert (shown.accuracy, shown.told) == ("", "")
+        assert [(each.state, each.devices) for each in shown.pieces] == [
+            ("learned", 2), ("late", 1), ("refused", 1), ("waiting", 1),
+        ]  # fmt: skip
+
+    def test_tell_why_they_halted(self) -> None:
+        shown = rounds.shown(self.round_(reason="1 of 5 updates; krum needs 5 updates"), None)
+        assert (shown.state, shown.told) == ("halted", "1 of 5 updates; krum needs 5 updates")
+
+    def test_tell_what_came_of_them(self) -> None:
+        done = self.round_(Result(3, 150, 0.5, 0.9, 0.925, 200))
+        assert (rounds.shown(done, None).accuracy, rounds.shown(done, None).told) == ("90 % → 92.5 %", "")
+        shipped = rounds.shown(done, Gated("", Paired(100, 89, 2, 5), {"pi": OLD, "jetson": NEW}))
+        assert shipped.accuracy == "91 % → 94 %"
+        assert shipped.told == "Built for pi aaaaaaaaaaaa, jetson bbbbbbbbbbbb"
+        assert rounds.shown(done, Gated("worse: 5 fewer right", Paired(100, 89, 5, 0))).told == "worse: 5 fewer right"
 
 
 class TestGuard:
@@ -178,6 +212,8 @@ class TestApp:
         assert "No open alerts" not in html
         assert "berlin-000: warning; release A" in html
         assert "halted: more than 10% of a wave failed" in html
+        assert "accuracy 91 % → 94 %" in html
+        assert "0 of 6 updates; &lt;/script&gt;" in html
         assert html.count("<script") == 2
 
     def test_answers_that_nothing_is_new(self, store: Store) -> None:
@@ -222,4 +258,5 @@ class TestApp:
             html = look(empty, list, NOW_S)
         assert "No open alerts" in html
         assert "No device has reported." in html
+        assert "Rounds" not in html
         assert HOSTILE[0] not in html

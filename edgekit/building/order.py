@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgekit.advice.experience import Timed
 from edgekit.budget import Budget
@@ -43,7 +43,8 @@ class Order:
     what steps make. ``agreement``: by output, when answers agree, where its shape does not tell.
     ``clock`` times candidates on a real device, in place of this host. ``shadow``: whether the float twin goes along.
     ``features``: whether the artifact gives what its last layer takes, to train on.
-    ``learned``: what devices took for candidates of the app, by their class.
+    ``learned``: what devices took for candidates of the app, by their class. ``origin``: what else the manifest says of
+    where the model comes from.
     """
 
     app: str
@@ -65,6 +66,7 @@ class Order:
     shadow: bool = False
     features: bool = False
     learned: tuple[Timed, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def expires_s(self) -> int | None:

@@ -103,6 +103,7 @@ def _limits(golden_vectors: list[golden.Vector], precision: Precision, agreement
 
 def _provenance(source: Model, model: Model, order: Order) -> dict[str, object]:
     return {
+        **order.origin,
         "source": _source(source),
         "passes": list(model.lineage),
         "preprocess": _digest({name: step.as_dict() for name, step in order.preprocess.items()}),

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from edgekit.cli.output import json_option, kibibytes, milliseconds, percent, print_json, print_table, progress
+from edgekit.cli import builds
+from edgekit.cli.output import json_option, print_json, progress
 
 REFUSED = 3
 
@@ -71,32 +72,20 @@ def build(
       edgekit build model.onnx --target pi --target jetson \\
         --calibration calibration.npz --evaluation evaluation.npz --budget max_accuracy_drop=0.01
     """
-    from edgekit import signing
-    from edgekit.build import build as build_one
-    from edgekit.bundle import check_place, write
     from edgekit.cli.job import read_job
     from edgekit.model import open_model
 
     job = read_job(model, output, flags)
     source = open_model(job.model, job.weights)
-    places = [job.place(target.name) for target in job.targets]
-    for place in places:
-        check_place(place)
-    signer = signing.signer(job.signing_key)
+    workbench = builds.prepared(job)
     learned = _learned(job.order) if learn_from else job.order
     with progress(as_json) as tell, _timed_on(on_device, learned) as order:
-        outcomes = [build_one(source, target, order, tell) for target in job.targets]
-        bundles = [
-            write(outcome.contents, place, signer) if outcome.contents else None
-            for outcome, place in zip(outcomes, places, strict=True)
-        ]
-    documents = [_document(*parts, learned.learned) for parts in zip(outcomes, bundles, strict=True)]
+        documents = workbench.write(workbench.make(source, order, tell), order.learned)
     if as_json:
         print_json({**(documents[0] if len(documents) == 1 else {}), "builds": documents})
     else:
-        for document in documents:
-            _show(document)
-    if not all(outcome.verdict.ok for outcome in outcomes):
+        builds.show(documents)
+    if not builds.ok(documents):
         raise SystemExit(REFUSED)
 
 
@@ -130,54 +119,3 @@ def _timed_on(name: str | None, order: Any) -> Iterator[Any]:
     (device,) = devices_named((name,))
     with connected(device, accept_new_host_key=False) as transport:
         yield replace(order, clock=DeviceClock(device.name, transport))
-
-
-def _document(outcome: Any, bundle: Any, learned: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "target": outcome.target.name,
-        "bundle": str(bundle.root) if bundle else None,
-        "digest": bundle.digest if bundle else None,
-        "verdict": outcome.verdict.as_dict(),
-        "baseline": outcome.measured[0].as_dict(),
-        "candidates": [measured.as_dict() for measured in outcome.measured],
-        "learned": [asdict(each) | {"told": each.told} for each in learned if each.target == outcome.target.name],
-    }
-
-
-def _called(one: dict[str, Any]) -> str:
-    """With what distinguishes it: how its ranges were set, how many layers stayed in float."""
-    kept = f"{len(one['float_layers'])} in float" if one["float_layers"] else ""
-    how = ", ".join(filter(None, (one["calibrator"], kept)))
-    return f"{one['name']} ({how})" if how else str(one["name"])
-
-
-def _show(document: dict[str, Any]) -> None:
-    weighed = any(one["memory_mib"] is not None for one in document["candidates"])
-    memory = ("memory",) if weighed else ()
-    columns = ("candidate", "engine", "size", *memory, "accuracy", "agreement", "max error", "p50 ms", "p95 ms", "")
-    rows = [
-        (
-            _called(one),
-            one["engine"],
-            kibibytes(one["size_bytes"]),
-            *([f"{one['memory_mib'] or 0:.1f} MiB"] if weighed else []),
-            percent(one["accuracy"]),
-            percent(one["agreement"]),
-            "" if one["max_abs_error"] is None else f"{one['max_abs_error']:.4g}",
-            milliseconds(one["latency_ms"]["p50"]),
-            milliseconds(one["latency_ms"]["p95"]),
-            "chosen" if one["chosen"] else "",
-        )
-        for one in document["candidates"]
-    ]
-    print_table(columns, rows, title=document["target"])
-    for line in (*document["verdict"]["reasons"], *document["verdict"]["notes"]):
-        click.echo(f"  {line}")
-    for one in document["learned"]:
-        click.echo(f"  learned: {one['format']}-{one['precision']} by {one['engine']}: {one['told']}")
-    if document["bundle"]:
-        click.echo(f"  {document['bundle']}  {document['digest']}\n")
-    else:
-        click.echo("  refused: nothing holds the budget\n")

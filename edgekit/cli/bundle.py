@@ -126,10 +126,14 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str 
 
 
 def _facts(opened: Bundle, document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    interface = opened.manifest.interface
+    from edgekit.federated import lineage
+
+    interface, learned = opened.manifest.interface, lineage.of(opened.manifest)
     rows = [(key, document[key]) for key in ("app", "version", "sequence", "target", "format", "precision")]
     expires = opened.manifest.expires
     rows += [("expires", datetime.fromtimestamp(expires, UTC).isoformat(" "))] if expires is not None else []
+    rows += [("round", learned.told)] if learned else []
+    rows += [("evaluated", learned.evaluation.told)] if learned and learned.evaluation else []
     rows += [("engine", _engine(need)) for need in opened.manifest.engines]
     rows += [(f"input {spec.name}", _shape(spec)) for spec in interface.accepts.values()]
     rows += [(f"output {spec.name}", _shape(spec)) for spec in interface.outputs]

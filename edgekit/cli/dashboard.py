@@ -23,9 +23,9 @@ GOODBYE_S = 3
 def dashboard(listen: str, token_file: str, as_json: bool) -> None:
     """Show the fleet on a web page that stays up to date.
 
-    Devices, latency, alerts and rollouts, until Ctrl-C. It shows what is in the store of 'edgekit report' and changes
-    nothing; sites and tags come from fleet.toml. Only this machine can reach it: ssh -L 8321:127.0.0.1:8321 HOST
-    brings it to another one.
+    Devices, latency, alerts, rollouts and rounds, until Ctrl-C. It shows what is in the store of 'edgekit report' and
+    changes nothing; sites and tags come from fleet.toml. Only this machine can reach it: ssh -L
+    8321:127.0.0.1:8321 HOST brings it to another one.
 
     \b
     Examples:

@@ -41,6 +41,18 @@ class Job:
         return self.output if len(self.targets) == 1 else self.output / target
 
 
+def project_job(output: Path | None = None) -> Job:
+    """What edgekit.toml says, and nothing else. Raises: ConfigError for what is wrong or missing in it."""
+    project = load_project(Path.cwd())
+    needed = {"model": project.model, "targets": project.targets}
+    needed |= {"calibration": project.data.calibration, "evaluation": project.data.evaluation}
+    for key, value in needed.items():
+        if not value:
+            raise ConfigError(f"edgekit.toml says no {key}", "write it there: 'edgekit init' shows how")
+    nothing = dict.fromkeys(("targets", "lines", "precisions", "formats", "calibrators"), ())
+    return read_job(None, output, {**nothing, **dict.fromkeys(("app", "calibration", "evaluation", "weights"))})
+
+
 def read_job(model: Path | None, output: Path | None, flags: dict[str, Any]) -> Job:
     """Raises: ConfigError for what is wrong in the file or missing in both."""
     project = load_project(Path.cwd())

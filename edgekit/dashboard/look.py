@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edgekit.dashboard import rollouts
+from edgekit.dashboard import rollouts, rounds
 from edgekit.dashboard.fleet_map import HEALTHS, Map, maps
 from edgekit.page import render, words
 from edgekit.page.gather import lately
@@ -25,7 +25,7 @@ def look(store: Store, devices: Callable[[], Sequence[Device]], now_s: float) ->
     shown = render.shown_of(found, PLOTS)
     facts = {"title": title(drawn), "found": found, "maps": drawn, "healths": HEALTHS}
     template = render.environment("edgekit.dashboard").get_template("dashboard.html")
-    return template.render(facts, **shown, rollouts=rollouts.last(store))
+    return template.render(facts, **shown, rollouts=rollouts.last(store), rounds=rounds.last(store))
 
 
 def title(drawn: Sequence[Map]) -> str:

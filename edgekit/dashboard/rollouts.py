@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from edgekit.dashboard.bars import Piece, pieces
 from edgekit.page import words
 from edgekit.rollout import DONE, WAITING, Rollout
 from edgekit.rollout_store import ROLLOUTS, UNREAD, Book
@@ -15,16 +16,6 @@ from edgekit.store import Store
 MOST = 8
 STATES = {DONE: "passed", "pushed": "pushed", "failed": "failed", "offline": "offline", WAITING: "waiting"}
 """In the order of a bar; what else there is (withdrawn) comes after them."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Devices of one state: from where to where on a bar of 100."""
-
-    state: str
-    devices: int
-    start: float
-    width: float
 
 
 @dataclass(frozen=True)
@@ -54,20 +45,4 @@ def shown(rollout: Rollout) -> Shown:
     release = releases[0] if len(releases) == 1 else words.several(len(releases), "release")
     why = "; ".join(rollout.decisions[-1].reasons) if rollout.decisions else ""
     facts = (rollout.number, words.cut(Path(rollout.project).name), rollout.state, release, rollout.started_s)
-    return Shown(*facts, pieces(rollout), why)
-
-
-def pieces(rollout: Rollout) -> tuple[Piece, ...]:
-    """That make up the whole bar."""
-    states = [part.state for part in rollout.parts]
-    found, start = [], 0.0
-    for state in sorted(set(states), key=lambda state: (_rank(state), state)):
-        number = states.count(state)
-        width = 100 * number / len(states)
-        found.append(Piece(STATES.get(state, state), number, start, width))
-        start += width
-    return tuple(found)
-
-
-def _rank(state: str) -> int:
-    return list(STATES).index(state) if state in STATES else len(STATES)
+    return Shown(*facts, pieces([part.state for part in rollout.parts], STATES), why)

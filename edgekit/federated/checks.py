@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from edgekit.federated.vectors import STRIP
 from edgekit_train.update import Update, Weights
 
+FARTHEST = 10.0
+"""Where nothing is clipped: how long a delta may be, as a multiple of the weights' own norm, or of 1."""
+MOST_EXAMPLES = 100_000
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -22,6 +26,11 @@ class Limits:
 
     norm: float
     examples: int
+
+
+def unclipped(base: Weights) -> Limits:
+    """Where nobody has said how far a device may go from the weights ``base``."""
+    return Limits(FARTHEST * max(1.0, norm(base)), MOST_EXAMPLES)
 
 
 def reasons(update: Update, base: Weights, limits: Limits) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
+from typing import cast
 
+from edgekit import plugins
 from edgekit.errors import ConfigError, PluginError
 from edgekit.federated import coordinates, krum
 from edgekit.federated.adaptive import Adaptive, adam, yogi
@@ -13,6 +15,9 @@ from edgekit.federated.mean import by_examples
 from edgekit.federated.rows import Rows
 from edgekit.federated.strategy import Strategy, by_rows
 from edgekit.federated.vectors import Wide
+
+GROUP = "edgekit.strategies"
+"""Entry points of other packages: functions of numbers by name that give a Strategy."""
 
 
 def fedavg() -> Strategy:
@@ -64,14 +69,20 @@ def bulyan(liars: int = 1) -> Strategy:
 
 
 def named(name: str, options: Mapping[str, float]) -> Strategy:
-    """``options``: those of its function here. Raises: PluginError for an unknown name, ConfigError for an option."""
-    make = BY_NAME.get(name)
-    if make is None:
-        raise PluginError(f"no strategy {name!r}", f"known: {', '.join(BY_NAME)}")
+    """``options``: those of its function, or of its entry point. Raises: PluginError, ConfigError for an option."""
+    make = BY_NAME.get(name) or _brought(name)
     known = signature(make).parameters
     for option in options.keys() - known.keys():
         raise ConfigError(f"{name}: unknown option {option!r}", f"known: {', '.join(known) or 'none'}")
     return make(**options)
+
+
+def _brought(name: str) -> Callable[..., Strategy]:
+    """Of another package, by the entry-point group. Raises: PluginError for an unknown name."""
+    brought = plugins.names(GROUP)
+    if name not in brought:
+        raise PluginError(f"no strategy {name!r}", f"known: {', '.join([*BY_NAME, *brought])}")
+    return cast("Callable[..., Strategy]", plugins.load(GROUP, name))
 
 
 def _robust(name: str, combine: Callable[[Rows, int], Wide], least: int, liars: int) -> Strategy:

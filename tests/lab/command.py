@@ -13,7 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 COMMANDS = (
-    "bench build bundle collect dashboard device export init live push remove report rollout simulate target trust why"
+    "bench build bundle collect dashboard device export init live push remove report rollout round round_desk simulate "
+    "target trust why"
 )
 IMPORTED = (
     "edgekit.__main__",

@@ -14,8 +14,14 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgekit.federated.paired import Paired
+from edgekit.federated.rounds.book import Book as RoundBook
+from edgekit.federated.rounds.gate_store import Gated, Gates
+from edgekit.federated.rounds.round import CAME, DONE, HALTED, OFFLINE, Result, Round, Subject
+from edgekit.federated.rounds.round import Part as RoundPart
+from edgekit.federated.rounds.round import Plan as RoundPlan
 from edgekit.policy import Decision
 from edgekit.rollout import Part, Plan
 from edgekit.rollout_store import Book
@@ -65,6 +71,7 @@ def fill(store: Store, fleet: Fleet) -> int:
             total += store.add(device, windows, Clock(fleet.end_s, fleet.end_s))
     store.raise_alerts(alerts(fleet))
     roll_out(store, fleet)
+    learn(store, fleet)
     return total
 
 
@@ -83,6 +90,22 @@ def roll_out(store: Store, fleet: Fleet) -> None:
         if word == "second":
             reasons = ("9 of 18 devices passed, 9 failed, 0 offline", "halted: more than 10% of a wave failed")
             book.turn(book.decide(begun, Decision(2, False, reasons)), "halted")
+
+
+def learn(store: Store, fleet: Fleet) -> None:
+    """A round that was shipped, and one that has too few devices."""
+    book, subject = RoundBook(store), Subject(f"/srv/{HOSTILE[1]}", fleet.apps[0], digest("third"), "head")
+    parts = tuple(RoundPart(name) for name in fleet.names)
+    for state, key in ((DONE, "1" * 32), (HALTED, "2" * 32)):
+        begun = book.begin(Round(0, key, subject, RoundPlan(), "", 0.0, "the model", parts))
+        went = [replace(part, state=CAME if i % 4 and state == DONE else OFFLINE) for i, part in enumerate(parts)]
+        noted = book.note(begun, *went)
+        if state == HALTED:
+            book.turn(noted, HALTED, f"0 of {len(parts)} updates; {HOSTILE[0]}")
+            continue
+        result = Result(len(parts), 3240, 0.5, 0.91, 0.94, 100)
+        book.finish(book.choose(noted, ()), result)
+        Gates(store).note(begun.number, Gated("", Paired(100, 89, 2, 5), {"raspberry-pi-5": digest("fourth")}))
 
 
 def alerts(fleet: Fleet) -> list[Alert]:

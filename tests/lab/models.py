@@ -203,7 +203,7 @@ def onnx_model(
     """An ONNX file of float inputs and outputs. A name starting with ``int_`` is one of int64."""
 
     def kind(name: str) -> int:
-        return TensorProto.INT64 if name.startswith("int_") else FLOAT
+        return int(TensorProto.INT64 if name.startswith("int_") else FLOAT)
 
     graph = helper.make_graph(
         list(nodes),

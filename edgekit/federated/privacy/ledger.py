@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgekit.errors import RoundError
+from edgekit.errors import PrivacySpent, RoundError
 from edgekit.federated.privacy import rdp
 from edgekit_runtime import fields
 
@@ -37,6 +37,10 @@ class Step:
     noise: float
 
 
+Entries = tuple[tuple[Step, int], ...]
+"""Rounds of a kind, and how many of them."""
+
+
 def local(deviation: float, clip: float) -> Step:
     """What a device spends that sends its own noised delta: whoever reads it knows whose it is, so nothing is sampled;
     and two deltas of norm ``clip`` are up to twice as far apart. It guards each delta, not that there was one.
@@ -46,10 +50,8 @@ def local(deviation: float, clip: float) -> Step:
 
 @dataclass(frozen=True)
 class Ledger:
-    """``entries``: rounds of a kind, and how many of them."""
-
     budget: Budget
-    entries: tuple[tuple[Step, int], ...] = ()
+    entries: Entries = ()
 
     @property
     def spent(self) -> float:
@@ -58,13 +60,13 @@ class Ledger:
         return rdp.epsilon(total, self.budget.delta)
 
     def entered(self, step: Step, rounds: int = 1) -> Ledger:
-        """With so many more rounds of the kind. Raises: RoundError where that is more than the budget."""
+        """With so many more rounds of the kind. Raises: PrivacySpent where that is more than the budget."""
         counts = dict(self.entries)
         counts[step] = counts.get(step, 0) + rounds
         after = replace(self, entries=tuple(counts.items()))
         if after.spent > self.budget.epsilon:
             had = f"ε = {self.spent:.3g} of {self.budget.epsilon:g} (δ = {self.budget.delta:g})"
-            raise RoundError(
+            raise PrivacySpent(
                 f"the privacy budget does not allow another round: {had} is spent, and it would be {after.spent:.3g}",
                 "stop here, or start over with a model that has learned nothing from these devices",
             )
@@ -99,10 +101,13 @@ class Ledger:
         return Ledger(budget, tuple(zip(steps, counts, strict=True)))
 
 
-def noise_for(budget: Budget, rate: float, rounds: int) -> float:
-    """The least noise with which so many rounds keep to the budget, to a thousandth. Raises: RoundError for none."""
+def noise_for(budget: Budget, rate: float, rounds: int, entries: Entries = ()) -> float:
+    """The least noise with which so many rounds more keep to the budget, to a thousandth.
+
+    Raises: RoundError where there is none.
+    """
     below, above = rdp.LEAST_NOISE, 1.0
-    ledger = Ledger(budget)
+    ledger = Ledger(budget, entries)
     while not ledger._allows(Step(rate, above), rounds):
         below, above = above, 2 * above
         if above > MOST_NOISE:

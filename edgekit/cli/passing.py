@@ -1,0 +1,96 @@
+"""Passing: a round's weights in the project's float model, held beside the model before, and built as any other."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.cli import builds
+from edgekit.cli.builds import Tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgekit.build import Outcome
+    from edgekit.cli.job import Job
+    from edgekit.federated.gate import Gate
+    from edgekit.federated.paired import Paired
+    from edgekit.federated.rounds.gate_store import Gated
+    from edgekit.federated.rounds.generations import Generations
+    from edgekit.federated.rounds.round import Round
+    from edgekit.model import Model
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What came of a round at the gate, and its builds; none where it made the model worse."""
+
+    gated: Gated
+    builds: list[dict[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        told = self.gated.as_dict()
+        return {**{key: told[key] for key in ("ok", "reason", "evaluation")}, "builds": self.builds}
+
+
+def through(round_: Round, generations: Generations, job: Job, tell: Tell) -> Passed:
+    """What comes of it is in the store before there is a bundle, so that a device is known by what it has.
+
+    Raises: what a build raises; DataError for evaluation data without labels, RoundError for files that are gone.
+    """
+    from edgekit.federated.gate import Gate
+    from edgekit.federated.rounds.gate_store import Gated
+    from edgekit.model import open_model
+
+    workbench, source = builds.prepared(job), open_model(job.model, job.weights)
+    gate = Gate(job.targets[0], job.order)
+    with tempfile.TemporaryDirectory(prefix="edgekit-round-") as folder:
+        before = generations.model_of(round_.subject.release, source, Path(folder))
+        after = _merged(before, round_, gate, Path(folder))
+        tell("comparing with the model before")
+        found = gate.compared(before, after)
+        order = replace(job.order, origin=_origin(round_, generations, found))
+        made = [] if found.worse else workbench.make(after, order, tell)
+        gated = Gated(_reason(found, made), found, _releases(made))
+        generations.gates.note(round_.number, gated)
+        return Passed(gated, workbench.write(made) if made else [])
+
+
+def _reason(found: Paired, made: Sequence[Outcome]) -> str:
+    """Why it does not ship to all targets; "" where it does."""
+    if found.worse:
+        return f"worse than the model before, so it is kept and not shipped: {found.told}"
+    refused = [outcome.target.name for outcome in made if not outcome.contents]
+    return f"nothing holds the budget for {', '.join(refused)}" if refused else ""
+
+
+def _releases(made: Sequence[Outcome]) -> dict[str, str]:
+    from edgekit.bundle import digest
+
+    return {outcome.target.name: digest(outcome.contents) for outcome in made if outcome.contents}
+
+
+def _merged(before: Model, round_: Round, gate: Gate, folder: Path) -> Model:
+    """The model with what was learned, which is kept for the rounds that come after its build."""
+    from edgekit.federated.merging import head_of
+    from edgekit.federated.rounds.shelf import Shelf
+    from edgekit.passes import head
+
+    shelf = Shelf(round_.key)
+    learned = head_of(before, round_.subject.trainer, shelf.result()[0].weights, gate.moments_of)
+    made = head.merged(before, learned, folder / before.path.name)
+    shelf.keep_head(learned)
+    return made
+
+
+def _origin(round_: Round, generations: Generations, found: Paired) -> dict[str, Any]:
+    """What the manifest says of a round that is done."""
+    from edgekit.federated import lineage
+
+    assert round_.result
+    subject, result = round_.subject, round_.result
+    how, counts = (subject.release, round_.plan.strategy, subject.trainer), (result.updates, result.examples)
+    told = lineage.Lineage(round_.number, round_.key, *how, *counts, generations.rounds(round_), found)
+    return {lineage.KEY: told.as_dict()}

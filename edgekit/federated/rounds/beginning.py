@@ -1,0 +1,140 @@
+"""Beginning: which release a round is about, and which weights it begins with."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgekit import fanout
+from edgekit.errors import ConfigError, RoundError
+from edgekit.federated.merging import HEADS, MOMENTS, Moments
+from edgekit.federated.rounds import private
+from edgekit.federated.rounds.asking import Live, look
+from edgekit.federated.rounds.book import Book
+from edgekit.federated.rounds.round import DONE, RUNNING, Part, Plan, Round, Subject, told
+from edgekit.federated.rounds.shelf import Shelf
+from edgekit.federated.rounds.tasking import task
+from edgekit.federated.strategy import State, Strategy
+from edgekit.fleet import Device
+from edgekit.model import Model
+from edgekit.passes import head
+from edgekit_train import tensor_file
+from edgekit_train.update import Weights
+
+MODEL = "model"
+"""The word for the float model, on the command line and in a round's record."""
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the first round begins with, and where that came from, told."""
+
+    state: State
+    source: str
+
+
+def live(devices: Sequence[Device], app: str, pool: Executor, *, accept_new_host_key: bool = False) -> Live:
+    """The app, and its release that those devices serve which answer. Raises: ConfigError, RoundError."""
+    work = partial(look, app=app, accept_new_host_key=accept_new_host_key)
+    found = {device.name: future.result() for device, future in fanout.each(pool, work, devices)}
+    return agreed({device.name: found[device.name] for device in devices})
+
+
+def agreed(found: Mapping[str, Live]) -> Live:
+    """The one that all serve, of those that have answered. Raises: ConfigError, RoundError."""
+    served: dict[tuple[str, str], list[str]] = {}
+    for name, each in found.items():
+        if each.error is None:
+            served.setdefault((each.app, each.release), []).append(name)
+    if not served:
+        first = next(iter(found.values())).error or {}
+        raise RoundError(str(first.get("message")), first.get("hint"))
+    if len(served) > 1:
+        several = "; ".join(f"{app} {release[:19]}: {_names(names)}" for (app, release), names in served.items())
+        raise ConfigError(
+            f"these devices serve {told(len(served), 'release')}: {several}", "choose devices of one with --to"
+        )
+    return Live(*next(iter(served)))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where weights can come from. ``model``: the float model that the release was built from; None for none.
+
+    ``moments``: gives those of its features, as ``merging`` has them.
+    """
+
+    book: Book
+    model: Model | None
+    moments: Moments
+
+    def start(self, subject: Subject, strategy: Strategy, source: str | None) -> Start:
+        """``source``: a round's number, "model" or a safetensors file; None for the subject's last round, else model.
+
+        Raises: ConfigError, RoundError, ConversionError.
+        """
+        before = self._round(subject, source)
+        if before is not None:
+            state, of = Shelf(before.key).result()
+            same = state if of == strategy.name else strategy.init(state.weights)
+            return Start(same, f"round {before.number}")
+        if source not in (None, MODEL):
+            return Start(strategy.init(_file(Path(str(source)))), str(source))
+        return Start(strategy.init(self._of_the_model(subject.trainer)), MODEL)
+
+    def _of_the_model(self, trainer: str) -> Weights:
+        if trainer not in (*HEADS, MOMENTS):
+            raise ConfigError(f"where does {trainer!r} start from?", "name weights: --from FILE.safetensors")
+        if self.model is None:
+            hint = "write model = … there, or: --from FILE.safetensors"
+            raise ConfigError("edgekit.toml names no model, which a round starts from", hint)
+        return self.moments(self.model) if trainer == MOMENTS else head.weights_of(self.model)
+
+    def _round(self, subject: Subject, source: str | None) -> Round | None:
+        if source is None:
+            return self.book.last_done(subject)
+        if not source.isdigit():
+            return None
+        found = self.book.find(subject.project, int(source))
+        if found.state != DONE:
+            raise ConfigError(f"round {found.number} is {found.state}, and has no weights", "edgekit round resume")
+        return found
+
+
+def begin(subject: Subject, plan: Plan, devices: Sequence[str], sources: Sources, source: str | None) -> Round:
+    """A new round, with its files, once it is known that it can be asked for. Raises: ConfigError, RoundError."""
+    strategy = private.strategy(plan)
+    if strategy.least > len(devices):
+        need = f"{plan.strategy} needs {told(strategy.least, 'device')}, and {len(devices)} are meant"
+        raise ConfigError(need, "select more with --to, or choose another strategy")
+    begun = sources.start(subject, strategy, source)
+    key, parts = uuid.uuid4().hex, tuple(Part(name) for name in private.drawn(plan, devices))
+    new = Round(0, key, subject, plan, RUNNING, 0.0, begun.source, parts)
+    task(new, devices[0], begun.state.weights)
+    Shelf(key).keep_start(begun.state, strategy.name)
+    return sources.book.begin(new)
+
+
+def _file(path: Path) -> Weights:
+    try:
+        tensors, _ = tensor_file.parse(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: no weights: {error}", "give a safetensors file of float32") from error
+    odd = [name for name, array in tensors.items() if array.dtype != np.float32]
+    if odd or not tensors:
+        raise ConfigError(
+            f"{path}: {odd[0] if odd else 'nothing in it'} is no float32", "give a safetensors file of float32"
+        )
+    return {name: array.copy() for name, array in tensors.items()}
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,92 @@
+"""Shelf: the files of a round on this host: what it began with, each update with its signature, and what came of it.
+
+They lie in the user's data, a folder a round; each is written wholly or not at all, and before the store tells of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from edgekit.errors import RoundError
+from edgekit.federated.rounds import states
+from edgekit.federated.strategy import State
+from edgekit_runtime import durable
+from edgekit_train.update import Weights
+
+START, RESULT, HEAD = "start.safetensors", "result.safetensors", "head.safetensors"
+UPDATES = "updates"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The files of the round of a key. Its methods raise RoundError for what cannot be kept or read."""
+
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        return Path(platformdirs.user_data_dir("edgekit")) / "rounds" / self.key
+
+    def keep_start(self, state: State, strategy: str) -> None:
+        self._keep(START, states.dump(state, strategy))
+
+    def start(self) -> State:
+        return states.parse(self._read(START))[0]
+
+    def keep_result(self, state: State, strategy: str) -> None:
+        self._keep(RESULT, states.dump(state, strategy))
+
+    def result(self) -> tuple[State, str]:
+        """And the strategy that it is of."""
+        return states.parse(self._read(RESULT))
+
+    def keep_head(self, weights: Weights) -> None:
+        self._keep(HEAD, states.dump(State(weights), ""))
+
+    def head(self) -> Weights:
+        """What was merged into the model of which a build was made."""
+        return states.parse(self._read(HEAD))[0].weights
+
+    def keep(self, device: str, update: bytes, signature: str) -> None:
+        self._keep(f"{UPDATES}/{device}.sig", signature.encode())
+        self._keep(f"{UPDATES}/{device}.safetensors", update)
+
+    def update(self, device: str, digest: str) -> bytes:
+        """The update as it came."""
+        data = self._read(f"{UPDATES}/{device}.safetensors")
+        if digest_of(data) != digest:
+            raise RoundError(
+                f"{self.folder}: the update of {device} is not the one that came", "start another: edgekit round start"
+            )
+        return data
+
+    def signature(self, device: str) -> str:
+        return self._read(f"{UPDATES}/{device}.sig").decode(errors="replace")
+
+    def _keep(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        with self._reporting():
+            durable.folder(path.parent)
+            durable.write(path, data)
+
+    def _read(self, name: str) -> bytes:
+        with self._reporting():
+            return (self.folder / name).read_bytes()
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            place = error.filename or self.folder
+            raise RoundError(f"{place}: {error.strerror or error}", "look at XDG_DATA_HOME") from error
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

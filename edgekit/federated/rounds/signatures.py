@@ -1,0 +1,41 @@
+"""Signatures of updates: OpenSSH's (``ssh-keygen -Y``), by a device's own key, in a namespace of their own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+
+from edgekit.errors import RoundError
+from edgekit_runtime.verify import message, ssh_keygen
+from edgekit_train.device_key import NAMESPACE
+
+PRINCIPAL = "device"
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+_SIGNATURE = re.compile(rf"\s*{_BEGIN}([A-Za-z0-9+/=\s]+){_END}\s*")
+
+
+def check(device: str, digest: str, signature: str, public: str) -> None:
+    """Raises: RoundError where the signature of an update's digest is not by this key, ``KIND BLOB``."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        allowed, signed = Path(folder) / "allowed_signers", Path(folder) / "signature"
+        allowed.write_text(f'{PRINCIPAL} namespaces="{NAMESPACE}" {public}\n')
+        signed.write_text(armoured(signature))
+        words = ["-Y", "verify", "-n", NAMESPACE, "-I", PRINCIPAL, "-f", str(allowed), "-s", str(signed)]
+        done = ssh_keygen(words, message(digest))
+    if done.returncode:
+        raise RoundError(f"{device}: the update is not signed by the device's key")
+
+
+def armoured(text: str) -> str:
+    """A signature as OpenSSH takes it, of one whose line breaks have become spaces; "" for what is none."""
+    found = _SIGNATURE.fullmatch(text)
+    return f"{_BEGIN}\n{''.join(found[1].split())}\n{_END}\n" if found else ""
+
+
+def fingerprint(public: str) -> str:
+    """As OpenSSH shows a key, ``KIND BLOB``."""
+    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"

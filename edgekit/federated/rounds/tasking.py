@@ -1,0 +1,26 @@
+"""Tasking: what a device of a round is asked, as the bytes of a task's file."""
+
+from __future__ import annotations
+
+from edgekit.errors import ConfigError
+from edgekit.federated.rounds import private
+from edgekit.federated.rounds.round import Round
+from edgekit.federated.strategies import named
+from edgekit_train import task as tasks
+from edgekit_train.task import Task
+from edgekit_train.update import Weights
+
+
+def task(round_: Round, device: str, weights: Weights) -> bytes:
+    """The same bytes each time. Settings of a person's go before those that the strategy asks for.
+
+    Raises: ConfigError for what no device takes, PluginError.
+    """
+    subject, plan = round_.subject, round_.plan
+    config = {**named(plan.strategy, plan.options).config, **plan.config}
+    names = (subject.app, subject.release, round_.key, device, subject.trainer)
+    secure = private.encoding(plan, len(round_.parts)) if plan.secure else None
+    try:
+        return tasks.dump(Task(*names, config, weights, plan.clip, plan.noise, plan.compression, secure))
+    except ValueError as error:
+        raise ConfigError(f"no device can be asked that: {error}", "look at edgekit round start --help") from error

@@ -1,0 +1,201 @@
+"""A round on its way through the gate: real models, the store, and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from shutil import copy
+
+import numpy as np
+import pytest
+
+from edgekit.bundle import Contents, digest
+from edgekit.cli.job import project_job
+from edgekit.cli.passing import through
+from edgekit.errors import ConfigError
+from edgekit.federated import lineage
+from edgekit.federated.paired import Paired
+from edgekit.federated.rounds.book import Book
+from edgekit.federated.rounds.gate_store import Gated, Gates
+from edgekit.federated.rounds.generations import Generations
+from edgekit.federated.rounds.shelf import Shelf
+from edgekit.model import open_model
+from edgekit.passes import head
+from edgekit.store import Store
+from edgekit_runtime.bundle import open_layout
+from edgekit_train.update import Weights
+from tests.lab.bundles import TARGET
+from tests.lab.databases import postgresql, postgresql_url, sqlite_url, url
+from tests.lab.models import DIGITS
+from tests.lab.project import document, edgekit, project
+from tests.lab.rounds import BASE, Past, begun, done
+
+__all__ = ["postgresql", "postgresql_url", "project", "sqlite_url", "url"]  # fixtures
+
+NEW, NEWER = (f"sha256:{digit * 64}" for digit in "cd")
+BETTER = Paired(100, 90, 1, 5)
+TOML = """model = "digits.onnx"
+app = "digits"
+targets = [{target!r}]
+[data]
+calibration = "calibration.npz"
+evaluation = "evaluation.npz"
+"""
+
+
+def own() -> Weights:
+    """The head that the digits model came with."""
+    return head.weights_of(open_model(DIGITS / "digits.onnx"))
+
+
+def worse(weights: Weights) -> Weights:
+    return {name: np.zeros_like(array) for name, array in weights.items()}
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of the digits, whose user data lie in the person's home."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(project.parent / "person" / "data"))
+    for name in ("digits.onnx", "calibration.npz"):
+        copy(DIGITS / name, project)
+    with np.load(DIGITS / "evaluation.npz") as data:
+        np.savez(project / "evaluation.npz", x=data["x"][:100], labels=data["labels"][:100])
+    (project / "edgekit.toml").write_text(TOML.format(target=TARGET))
+    return project
+
+
+@pytest.fixture
+def store(here: Path) -> Iterator[Store]:
+    with Store() as opened:
+        yield opened
+
+
+def past(here: Path, result: Weights, release: str = BASE) -> Past:
+    return Past(str(here), own(), result, release)
+
+
+class TestBook:
+    def test_of_the_gate(self, url: str) -> None:
+        with Store(url) as store:
+            gates = Gates(store)
+            assert (gates.of([1]), gates.maker(NEW)) == ({}, None)
+            gates.note(1, Gated("worse", Paired(100, 90, 5, 1)))
+            gates.note(2, Gated("", BETTER, {"pi": NEW, "jetson": NEWER}))
+            found = gates.of([1, 2, 3])
+            assert (found[1].reason, found[1].evaluation.worse, found[1].releases) == ("worse", True, {})
+            assert (found[2].evaluation, found[2].releases) == (BETTER, {"pi": NEW, "jetson": NEWER})
+            assert (gates.maker(NEW), gates.maker(NEWER), gates.maker(BASE)) == (2, 2, None)
+
+    def test_one_that_is_built_again_is_told_anew(self, url: str) -> None:
+        with Store(url) as store:
+            gates = Gates(store)
+            gates.note(1, Gated("nothing holds the budget for pi", BETTER))
+            gates.note(1, Gated("", BETTER, {"pi": NEW}))
+            gates.note(1, Gated("", BETTER, {"pi": NEWER}))
+            assert (gates.of([1])[1].reason, gates.of([1])[1].releases) == ("", {"pi": NEWER})
+            assert gates.maker(NEW) == 1  # a device may still have it
+
+
+class TestGenerations:
+    def test_what_a_release_was_built_from(self, here: Path, store: Store, tmp_path: Path) -> None:
+        """A head that was shipped is what the next round begins with, and what its build is held beside."""
+        first, second = ({name: np.float32(factor) * array for name, array in own().items()} for factor in (0.5, 0.25))
+        gates = Gates(store)
+        generations = Generations(Book(store), gates, str(here))
+        begin = done(store, past(here, own()))
+        one = done(store, replace(past(here, first), source=f"round {begin.number}"))
+        gates.note(one.number, Gated("", BETTER, {"pi": NEW}))
+        Shelf(one.key).keep_head(first)
+        two = done(store, past(here, second, NEW))
+        source = open_model(here / "digits.onnx")
+        assert generations.of(BASE) == ()
+        assert [each.number for each in generations.of(NEW)] == [one.number]
+        assert generations.model_of(BASE, source, tmp_path) is source
+        model = generations.model_of(NEW, source, tmp_path)
+        assert np.array_equal(head.weights_of(model)["head.0.weight"], first["head.0.weight"])
+        assert [generations.rounds(each) for each in (begin, one, two)] == [1, 2, 3]
+
+    def test_of_a_store_that_contradicts_itself_there_is_an_end(self, here: Path, store: Store) -> None:
+        generations = Generations(Book(store), Gates(store), str(here))
+        one = done(store, past(here, own()))
+        generations.gates.note(one.number, Gated("", BETTER, {"pi": BASE}))
+        odd = done(store, replace(past(here, own()), source="round 99"))
+        assert [each.number for each in generations.of(BASE)] == [one.number]
+        assert generations.chain(odd) == (odd,)
+
+
+class TestCommand:
+    @pytest.mark.slow
+    def test_a_round_becomes_a_bundle_that_names_it(self, here: Path, store: Store) -> None:
+        found = done(store, past(here, own()))
+        made = document("round", "build")
+        assert (made["id"], made["key"], made["ok"], made["reason"]) == (found.number, found.key, True, None)
+        assert made["evaluation"]["gained"] == made["evaluation"]["lost"] == 0
+        bundle, _ = open_layout(Path(made["builds"][0]["bundle"]))
+        told = lineage.of(bundle.manifest)
+        assert told is not None
+        assert (told.number, told.key, told.release, told.strategy, told.devices, told.examples, told.rounds) == (
+            found.number, found.key, BASE, "fedavg", 3, 150, 1,
+        )  # fmt: skip
+        assert bundle.manifest.provenance["passes"][0] == "merge-head"
+        shown = edgekit("bundle", "show", bundle.root).stdout
+        assert (
+            f"{found.number} ({found.key}) of 3 devices, 150 examples by fedavg, head of sha256:aaaaaaaaaaaa" in shown
+        )
+        assert "0 more right, 0 fewer" in shown
+        gated = Gates(store).of([found.number])[found.number]
+        assert (gated.reason, gated.releases) == ("", {TARGET: bundle.digest})
+
+    @pytest.mark.slow
+    def test_the_store_knows_of_a_build_before_it_is_there(
+        self, here: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found, known = done(store, past(here, own())), Gates(store)
+        generations = Generations(Book(store), known, str(here))
+
+        def cut(contents: Contents, place: Path, signer: object) -> None:
+            assert known.maker(digest(contents)) == found.number
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("edgekit.bundle.write", cut)
+            through(found, generations, project_job(), lambda line: None)
+        passed = through(found, generations, project_job(), lambda line: None)
+        assert known.maker(passed.builds[0]["digest"]) == found.number
+
+    def test_one_that_makes_it_worse_is_kept_and_not_shipped(self, here: Path, store: Store) -> None:
+        found = done(store, past(here, worse(own())))
+        line = edgekit("round", "build", status=3).line
+        told = Gates(store).of([found.number])[found.number]
+        assert line == f"edgekit: round {found.number}: {told.reason}"
+        assert told.reason.startswith("worse than the model before, so it is kept and not shipped: accuracy ")
+        assert told.evaluation.worse
+        assert not (here / "bundles").exists()
+
+    @pytest.mark.slow
+    def test_one_that_holds_no_budget(self, here: Path, store: Store) -> None:
+        with (here / "edgekit.toml").open("a") as file:
+            file.write("[budget]\nmax_size_mib = 0.0001\n")
+        found = done(store, past(here, own()))
+        made = document("round", "build", status=3)
+        assert (made["ok"], made["reason"]) == (False, f"nothing holds the budget for {TARGET}")
+        assert made["builds"][0]["bundle"] is None
+        gate = document("round", "show")["rounds"][0]["gate"]
+        assert (gate["ok"], gate["releases"], gate["evaluation"]) == (False, {}, made["evaluation"])
+        assert (
+            f"at the gate: nothing holds the budget for {TARGET}" in edgekit("round", "show", str(found.number)).stdout
+        )
+
+    def test_what_is_no_round_to_build(self, here: Path, store: Store) -> None:
+        assert "no round of the project" in edgekit("round", "build", status=2).line
+        told = (here / "edgekit.toml").read_text()
+        (here / "edgekit.toml").write_text(told.replace("evaluation", "# evaluation"))
+        assert "edgekit.toml says no evaluation — write it there" in edgekit("round", "build", status=2).line
+        (here / "edgekit.toml").write_text(told)
+        running = begun(store, past(here, own()))
+        assert f"round {running.number} is running: nothing has come of it" in edgekit("round", "build", status=2).line
+        other = done(store, Past(str(here), own(), own(), app="plates"))
+        assert f"round {other.number} is of plates, edgekit.toml of digits" in edgekit("round", "build", status=2).line
+        with pytest.raises(ConfigError):
+            Book(store).find(str(here), 99)

@@ -1,0 +1,277 @@
+"""Rounds that hide devices: what goes together, who takes part, what is spent, and that it stops at the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.errors import ConfigError, EdgekitError, PrivacySpent, RoundError
+from edgekit.federated.privacy.ledger import Budget, Ledger, Step, local
+from edgekit.federated.rounds import beginning, private, running, signatures
+from edgekit.federated.rounds.book import Book
+from edgekit.federated.rounds.ledger_book import LedgerBook
+from edgekit.federated.rounds.measures import CENTRAL, LOCAL, Privacy
+from edgekit.federated.rounds.round import CAME, DONE, HALTED, RUNNING, Facts, Part, Plan, Result, Round, Use
+from edgekit.federated.rounds.shelf import Shelf
+from edgekit.federated.vectors import layout_of
+from edgekit.store import Store
+from edgekit_train import task as tasks
+from edgekit_train import tensor_file
+from edgekit_train.compression import Compression
+from edgekit_train.update import Update
+from tests.lab.databases import postgresql, postgresql_url, sqlite_url, url
+from tests.lab.learners import START, SUBJECT, Learners, ways
+
+__all__ = ["postgresql", "postgresql_url", "sqlite_url", "url"]  # fixtures
+
+NAMES = [f"d{number}" for number in range(5)]
+HIDDEN = Privacy(CENTRAL, 8, 1e-3, 0.5, 2.0, tuple(NAMES))
+CENTRALLY = Plan(clip=1.0, quorum=1.0, deadline_s=20, privacy=HIDDEN)
+
+
+@pytest.fixture(autouse=True)
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(signatures, "check", lambda *words: None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(f"sqlite:///{tmp_path / 'store.db'}") as opened:
+        yield opened
+
+
+def begin(store: Store, plan: Plan) -> Round:
+    file = Shelf("given").folder / "start.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(tensor_file.dump(START, {}))
+    return beginning.begin(SUBJECT, plan, NAMES, beginning.Sources(Book(store), None, lambda model: START), str(file))
+
+
+def a_round(plan: Plan, key: str = "a" * 32, **changes: Any) -> Round:
+    return replace(Round(1, key, SUBJECT, plan, RUNNING, 0.0, "model", tuple(map(Part, NAMES))), **changes)
+
+
+class TestWhatGoesTogether:
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            Plan(),
+            Plan(clip=1.0, adaptive=True),
+            CENTRALLY,
+            replace(CENTRALLY, adaptive=True),
+            replace(CENTRALLY, secure=True),
+            replace(CENTRALLY, compression=Compression()),
+            replace(CENTRALLY, strategy="fedadam"),
+            Plan("krum", clip=1.0, privacy=Privacy(LOCAL, 8, 1e-3)),
+            Plan(clip=1.0, secure=True),
+        ],
+    )
+    def test_these_do(self, plan: Plan) -> None:
+        private.check(plan, 5)
+
+    @pytest.mark.parametrize(
+        ("plan", "why"),
+        [
+            (Plan(privacy=HIDDEN), "no more than a clip"),
+            (Plan(secure=True), "no more than a clip"),
+            (Plan(clip=1.0, privacy=Privacy(LOCAL, 8, 1e-3, 0.5)), "--sample hides devices"),
+            (replace(CENTRALLY, late=True), "came late"),
+            (Plan(clip=1.0, secure=True, late=True), "came late"),
+            (Plan(clip=1.0, adaptive=True, privacy=Privacy(LOCAL, 8, 1e-3)), "--clip auto"),
+            (Plan(clip=1.0, adaptive=True, secure=True), "--clip auto"),
+            (Plan(clip=1.0, secure=True, privacy=Privacy(LOCAL, 8, 1e-3)), "no local noise"),
+            (Plan(clip=1.0, secure=True, noise=0.1), "no local noise"),
+            (Plan(clip=1.0, secure=True, compression=Compression()), "no small form"),
+        ],
+    )
+    def test_these_do_not(self, plan: Plan, why: str) -> None:
+        with pytest.raises(ConfigError, match=why):
+            private.check(plan, 5)
+
+    @pytest.mark.parametrize("name", ["median", "trimmed-mean", "krum", "multi-krum", "bulyan"])
+    def test_robust_rules_see_no_sums(self, name: str) -> None:
+        for plan in (CENTRALLY, Plan(clip=1.0, secure=True)):
+            with pytest.raises(RoundError, match=f"{name} and .* exclude each other"):
+                private.check(replace(plan, strategy=name), 9)
+
+    def test_a_sum_of_two_hides_nobody(self) -> None:
+        with pytest.raises(ConfigError, match="a sum of 2"):
+            private.check(Plan(clip=1.0, secure=True), 2)
+
+
+class TestTheNoise:
+    def test_it_is_what_the_budget_asks_for_so_many_rounds(self) -> None:
+        asked = replace(CENTRALLY, more=29, privacy=replace(HIDDEN, noise=0.0))
+        found = private.settled(asked, NAMES, Ledger(Budget(8, 1e-3)))
+        assert found.privacy
+        assert found.privacy.noise == pytest.approx(1.59, abs=0.01)
+        assert found.privacy.among == tuple(NAMES)
+        assert found.noise is None
+
+    def test_what_was_planned_with_goes_on(self) -> None:
+        spent = Ledger(Budget(8, 1e-3)).entered(Step(0.5, 3.3))
+        found = private.settled(replace(CENTRALLY, privacy=replace(HIDDEN, noise=0.0)), NAMES, spent)
+        assert private.step(found) == Step(0.5, 3.3)
+
+    def test_or_what_is_given(self) -> None:
+        found = private.settled(replace(CENTRALLY, noise=4.5), NAMES, Ledger(Budget(8, 1e-3)))
+        assert private.step(found) == Step(0.5, 4.5)
+        assert found.noise is None
+
+    def test_local_noise_is_the_devices(self) -> None:
+        asked = Plan(clip=2.0, privacy=Privacy(LOCAL, 4, 1e-3), more=29)
+        found = private.settled(asked, NAMES, Ledger(Budget(4, 1e-3)))
+        assert found.noise == pytest.approx(20, rel=0.02)  # ten times the clip, as the guide says
+        assert found.noise
+        assert private.step(found) == local(found.noise, 2.0)
+        again = private.settled(replace(asked, noise=7.0), NAMES, Ledger(Budget(4, 1e-3)))
+        assert (again.noise, private.step(again)) == (7.0, local(7.0, 2.0))
+
+    def test_the_sum_is_of_clipped_deltas_and_divided_by_how_many_are_expected(self) -> None:
+        """Of a hundred sums the mean is known to a tenth of the noise, and their spread to a seventh."""
+        update = Update("digits", "sha256:0", "a" * 32, "d0", 90, {name: np.ones_like(a) for name, a in START.items()})
+        layout, rule = layout_of(START), private.strategy(CENTRALLY).rule
+        sums = np.array([rule(layout, [update, replace(update, device="d1")]) for _ in range(400)]) * 2.5
+        length = np.sqrt(layout.size)
+        assert sums.mean() == pytest.approx(2 / length, abs=0.15)
+        assert sums.std() == pytest.approx(2.0, rel=0.1)
+
+    def test_of_a_secure_sum_as_well(self) -> None:
+        mean = Update("digits", "sha256:0", "a" * 32, "x", 4, {name: np.full_like(a, 5) for name, a in START.items()})
+        rule = private.strategy(replace(CENTRALLY, secure=True)).rule
+        sums = np.array([rule(layout_of(START), [mean]) for _ in range(400)]) * 2.5
+        assert (sums.mean(), sums.std()) == (pytest.approx(20, abs=0.15), pytest.approx(2.0, rel=0.1))
+
+
+class TestWhoTakesPart:
+    def test_each_by_a_coin_each_round_anew(self) -> None:
+        draws = [private.drawn(CENTRALLY, ["d0"]) for _ in range(300)]
+        assert len(set(map(tuple, draws))) > 15
+        assert np.mean([len(each) for each in draws]) == pytest.approx(2.5, abs=0.35)
+
+    def test_all_where_nothing_is_sampled(self) -> None:
+        assert private.drawn(Plan(), NAMES[:3]) == NAMES[:3]
+        assert private.drawn(replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0)), []) == NAMES
+
+
+class TestTheClip:
+    def facts(self, clipped: float) -> Facts:
+        return Facts("sha256:0", 9, 1, 0.5, {"clipped": clipped})
+
+    def ended(self, clipped: list[float], plan: Plan) -> Round:
+        parts = tuple(Part(name, CAME, self.facts(each)) for name, each in zip(NAMES, clipped, strict=False))
+        used = tuple(Use("a" * 32, part.device, "sha256:0", 1) for part in parts)
+        return a_round(plan, parts=parts, used=used)
+
+    def test_it_grows_while_most_are_cut_and_shrinks_while_none_is(self) -> None:
+        plan = Plan(clip=2.0, adaptive=True)
+        assert private.next_clip(self.ended([1.0, 1.0, 1.0, 0.0], plan)) == pytest.approx(2 * np.exp(0.05))
+        assert private.next_clip(self.ended([0.0] * 4, plan)) == pytest.approx(2 * np.exp(-0.1))
+        assert private.next_clip(self.ended([0.0] * 4, replace(plan, adaptive=False))) is None
+
+    def test_with_noise_on_the_count_the_sum_has_a_little_more(self) -> None:
+        plan = replace(CENTRALLY, adaptive=True)
+        assert private._central(plan).noise == pytest.approx(2.0 / 0.75**0.5)
+        found = [private.next_clip(self.ended([0.0] * 4, plan)) for _ in range(50)]
+        assert len(set(found)) == 50
+
+    def test_the_next_round_has_it(self) -> None:
+        ended = a_round(Plan(clip=1.0, adaptive=True, more=3), result=Result(1, 1, 0.5, clip=1.1))
+        assert (private.following(ended).clip, private.following(ended).more) == (1.1, 2)
+        fixed = a_round(Plan(clip=1.0, more=3), result=Result(1, 1, 0.5))
+        assert private.following(fixed).clip == 1.0
+
+
+class TestTheLedger:
+    def test_a_round_is_entered_once(self, url: str) -> None:
+        with Store(url) as store:
+            book = LedgerBook(store)
+            for key in "aab":
+                book.enter(a_round(CENTRALLY, key * 32))
+            assert book.ledger(SUBJECT, HIDDEN).entries == ((Step(0.5, 2.0), 2),)
+            assert book.ledger(SUBJECT, replace(HIDDEN, kind=LOCAL)).entries == ()
+            assert book.ledger(replace(SUBJECT, app="other"), HIDDEN).entries == ()
+            assert book.ledger(replace(SUBJECT, release="sha256:new"), HIDDEN).entries != ()
+
+    def test_it_holds_whatever_budget_was_asked_before(self, store: Store) -> None:
+        book, small = LedgerBook(store), replace(HIDDEN, epsilon=1.5)
+        for number in range(3):
+            book.enter(a_round(CENTRALLY, f"{number:032x}"))
+        spent = book.ledger(SUBJECT, small).spent
+        assert spent > 1.5
+        with pytest.raises(PrivacySpent, match=r"ε = .* of 1.5 \(δ = 0.001\) is spent"):
+            book.allow(a_round(replace(CENTRALLY, privacy=small)))
+        book.allow(a_round(replace(CENTRALLY, privacy=small), f"{0:032x}"))  # it is entered already
+        book.allow(a_round(CENTRALLY))
+        assert book.ledger(SUBJECT, small).spent == spent
+
+    def test_a_store_that_is_gone(self, store: Store) -> None:
+        store.close()
+        Path(store._engine.url.database or "").write_bytes(b"no database" * 100)
+        with pytest.raises(EdgekitError, match="cannot be kept"):
+            LedgerBook(store).enter(a_round(CENTRALLY))
+
+
+class TestRounds:
+    def test_they_go_on_until_the_budget_is_spent(self, store: Store) -> None:
+        """Each is entered before its weights are there, and the one that is refused is not begun."""
+        plan = replace(CENTRALLY, more=9, privacy=replace(HIDDEN, rate=1.0, noise=1.2))
+        book = LedgerBook(store)
+        allowed = Ledger(Budget(8, 1e-3)).left(private.step(plan))
+        assert 1 < allowed < 9
+        with pytest.raises(PrivacySpent, match="does not allow another round"):
+            running.carry_on(begin(store, plan), ways(store, Learners(), NAMES))
+        assert Book(store).find("/project", None).number == allowed
+        assert book.ledger(SUBJECT, HIDDEN).entries == ((Step(1.0, 1.2), allowed),)
+        with pytest.raises(PrivacySpent):
+            book.settle(plan, SUBJECT, NAMES)
+
+    def test_a_round_that_nobody_was_drawn_for_is_noise(self, store: Store) -> None:
+        plan = replace(CENTRALLY, privacy=replace(HIDDEN, rate=1e-9))
+        ended = running.carry_on(begin(store, plan), ways(store, Learners(), NAMES))
+        assert (ended.state, ended.parts) == (DONE, ())
+        assert ended.result
+        assert (ended.result.updates, ended.result.moved > 1) == (0, True)
+
+    def test_one_that_nobody_answers_halts_and_is_not_spent(self, store: Store) -> None:
+        ended = running.carry_on(
+            begin(store, replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0))),
+            ways(store, Learners({name: RuntimeError("away") for name in NAMES}), NAMES),
+        )
+        assert ended.state == HALTED
+        assert LedgerBook(store).ledger(SUBJECT, HIDDEN).entries == ()
+
+    def test_local_noise_is_spent_before_devices_are_asked(self, store: Store) -> None:
+        plan = Plan(clip=1.0, noise=9.0, privacy=Privacy(LOCAL, 8, 1e-3, noise=4.5))
+        ended = running.carry_on(
+            begin(store, plan), ways(store, Learners({name: RuntimeError("away") for name in NAMES}), NAMES)
+        )
+        assert ended.state == HALTED
+        assert plan.privacy
+        assert LedgerBook(store).ledger(SUBJECT, plan.privacy).entries == ((Step(1.0, 4.5), 1),)
+
+    def test_devices_are_asked_to_clip_and_a_secure_task_says_how_to_write(self, store: Store) -> None:
+        begun = begin(store, replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0), secure=True))
+        asks = list(running._asks(begun, 1e9, ways(store, Learners(), NAMES)))
+        asked = tasks.parse(asks[0].task, 1 << 20)
+        assert (asked.clip, asked.noise, asked.secure) == (1.0, None, private.encoding(begun.plan, 5))
+        assert asked.secure
+        assert (asked.secure.parties, asked.secure.most_examples) == (5, 1)
+        assert private.encoding(Plan(clip=1.0, secure=True), 5).most_examples == 1000
+        with pytest.raises(RoundError, match="a secure sum of 9000 devices"):
+            private.encoding(Plan(clip=1.0, secure=True), 9000)
+
+    def test_an_adaptive_clip_is_kept_from_round_to_round_and_release_to_release(self, store: Store) -> None:
+        plan = Plan(clip=0.05, adaptive=True, quorum=1.0, deadline_s=20, more=1)
+        ended = running.carry_on(begin(store, plan), ways(store, Learners(), NAMES))
+        assert ended.result
+        assert ended.plan.clip
+        assert 0.05 < ended.plan.clip < (ended.result.clip or 0)  # all learn more than that
+        assert Book(store).last_clip(replace(SUBJECT, release="sha256:new")) == ended.result.clip
+        assert Book(store).last_clip(replace(SUBJECT, trainer="bias")) is None
