@@ -307,6 +307,7 @@ class TestFiles:
         link.put(tmp_path / "source", str(tmp_path / "there"))
         assert (tmp_path / "there").read_bytes() == (tmp_path / "source").read_bytes()
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file between open() and with
     def test_ctrl_c_at_any_moment_leaves_a_connection_that_works(self, link: Transport, tmp_path: Path) -> None:
         """Within a packet too, which an interrupted thread would leave half sent."""

@@ -23,7 +23,7 @@ COMMANDS = {
     "device": ("edgekit.cli.device:device", "Add, probe, set up, remove and simulate devices."),
     "push": ("edgekit.cli.push:push", "Send a bundle to devices, prove it there, and switch to it."),
     "rollout": ("edgekit.cli.rollout:rollout", "Show, resume and abort pushes to several devices."),
-    "round": ("edgekit.cli.round:round_", "Let devices learn, and combine what they send."),
+    "round": ("edgekit.cli.round:round_", "Let devices learn from their own samples, and combine what they send."),
     "status": ("edgekit.cli.live:status", "Show what each device runs."),
     "rollback": ("edgekit.cli.live:rollback", "Go back to the release before."),
     "why": ("edgekit.cli.why:why", "Show how a device came to run what it runs."),
