@@ -117,7 +117,7 @@ def show(soak: Soak) -> None:
 def promises(soak: Soak) -> list[Promise]:
     """Of minutes nothing can be promised: what the front's heap keeps and gives back is more than that."""
     both, (first, last) = _trend(soak, slice(None)), soak.ends
-    before, after = (max(sum(each.files) for each in looks) for looks in (first, last))
+    before, after = (min(sum(each.files) for each in looks) for looks in (first, last))  # some see clients leaving
     pids = {each.pids for each in soak.looks}
     return [
         Promise(
