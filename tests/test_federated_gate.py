@@ -150,6 +150,8 @@ class TestLineage:
         )
         of_one = replace(LINEAGE, devices=1, examples=0, rounds=1)
         assert of_one.told == f"7 ({'5c' * 16}) of 1 device by fedavg, head of sha256:aaaaaaaaaaaa"
+        hidden = replace(of_one, devices=0)
+        assert hidden.told == f"7 ({'5c' * 16}) of devices that noise hides by fedavg, head of sha256:aaaaaaaaaaaa"
         assert LINEAGE.evaluation is not None
         assert LINEAGE.evaluation.told == ("accuracy 0.9100 → 0.9400 on 100 evaluation samples (5 more right, 2 fewer)")
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from edgekit.cli import passing
 from edgekit.errors import ConfigError, EdgekitError, PrivacySpent, RoundError
+from edgekit.federated.paired import Paired
 from edgekit.federated.privacy.ledger import Budget, Ledger, Step, local
-from edgekit.federated.rounds import beginning, private, running, signatures
+from edgekit.federated.rounds import beginning, fitting, private, running, signatures
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.ledger_book import LedgerBook
 from edgekit.federated.rounds.measures import CENTRAL, LOCAL, Privacy
@@ -65,7 +68,7 @@ class TestWhatGoesTogether:
             Plan(clip=1.0, adaptive=True),
             CENTRALLY,
             replace(CENTRALLY, adaptive=True),
-            replace(CENTRALLY, secure=True),
+            replace(CENTRALLY, secure=True, privacy=replace(HIDDEN, rate=1.0)),
             replace(CENTRALLY, compression=Compression()),
             replace(CENTRALLY, strategy="fedadam"),
             Plan("krum", clip=1.0, privacy=Privacy(LOCAL, 8, 1e-3)),
@@ -73,7 +76,7 @@ class TestWhatGoesTogether:
         ],
     )
     def test_these_do(self, plan: Plan) -> None:
-        private.check(plan, 5)
+        fitting.check(plan, 5)
 
     @pytest.mark.parametrize(
         ("plan", "why"),
@@ -85,24 +88,26 @@ class TestWhatGoesTogether:
             (Plan(clip=1.0, secure=True, late=True), "came late"),
             (Plan(clip=1.0, adaptive=True, privacy=Privacy(LOCAL, 8, 1e-3)), "--clip auto"),
             (Plan(clip=1.0, adaptive=True, secure=True), "--clip auto"),
+            (Plan(clip=1.0, adaptive=True, noise=0.1), "--clip auto"),
             (Plan(clip=1.0, secure=True, privacy=Privacy(LOCAL, 8, 1e-3)), "no local noise"),
             (Plan(clip=1.0, secure=True, noise=0.1), "no local noise"),
             (Plan(clip=1.0, secure=True, compression=Compression()), "no small form"),
+            (replace(CENTRALLY, secure=True), "know who else takes part"),
         ],
     )
     def test_these_do_not(self, plan: Plan, why: str) -> None:
         with pytest.raises(ConfigError, match=why):
-            private.check(plan, 5)
+            fitting.check(plan, 5)
 
     @pytest.mark.parametrize("name", ["median", "trimmed-mean", "krum", "multi-krum", "bulyan"])
     def test_robust_rules_see_no_sums(self, name: str) -> None:
         for plan in (CENTRALLY, Plan(clip=1.0, secure=True)):
             with pytest.raises(RoundError, match=f"{name} and .* exclude each other"):
-                private.check(replace(plan, strategy=name), 9)
+                fitting.check(replace(plan, strategy=name), 9)
 
     def test_a_sum_of_two_hides_nobody(self) -> None:
         with pytest.raises(ConfigError, match="a sum of 2"):
-            private.check(Plan(clip=1.0, secure=True), 2)
+            fitting.check(Plan(clip=1.0, secure=True), 2)
 
 
 class TestTheNoise:
@@ -123,6 +128,11 @@ class TestTheNoise:
         found = private.settled(replace(CENTRALLY, noise=4.5), NAMES, Ledger(Budget(8, 1e-3)))
         assert private.step(found) == Step(0.5, 4.5)
         assert found.noise is None
+
+    def test_but_none_that_protects_nothing(self) -> None:
+        for plan in (replace(CENTRALLY, noise=0.01), Plan(clip=1.0, noise=0.1, privacy=Privacy(LOCAL, 8, 1e-3))):
+            with pytest.raises(ConfigError, match="protects nothing"):
+                private.settled(plan, NAMES, Ledger(Budget(8, 1e-3)))
 
     def test_local_noise_is_the_devices(self) -> None:
         asked = Plan(clip=2.0, privacy=Privacy(LOCAL, 4, 1e-3), more=29)
@@ -186,6 +196,13 @@ class TestTheClip:
         assert (private.following(ended).clip, private.following(ended).more) == (1.1, 2)
         fixed = a_round(Plan(clip=1.0, more=3), result=Result(1, 1, 0.5))
         assert private.following(fixed).clip == 1.0
+
+
+@pytest.mark.parametrize(("plan", "counts"), [(CENTRALLY, (0, 0)), (Plan(clip=1.0, secure=True), (5, 90))])
+def test_a_bundle_does_not_say_how_many_took_part_where_noise_hides_it(plan: Plan, counts: tuple[int, int]) -> None:
+    ended, chain = a_round(plan, result=Result(5, 90, 0.5)), SimpleNamespace(rounds=lambda round_: 1)
+    told = passing._origin(ended, cast("Any", chain), Paired(100, 90, 0, 5))["round"]
+    assert (told["devices"], told["examples"]) == counts
 
 
 class TestTheLedger:

@@ -65,11 +65,11 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
     from edgekit.cli.round_desk import desk
     from edgekit.cli.round_told import Teller
     from edgekit.errors import ConfigError
-    from edgekit.federated.rounds import beginning, private, running
+    from edgekit.federated.rounds import beginning, fitting, running
     from edgekit.federated.rounds.round import Subject
 
     plan, devices, teller = _plan(how), devices_named(names), Teller(as_json)
-    private.check(plan, len(devices))
+    fitting.check(plan, len(devices))
     if plan.secure and executor:
         raise ConfigError("a secure sum is conducted by this host alone", "leave --executor out")
     with desk(teller, executor) as here:

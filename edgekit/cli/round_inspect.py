@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def inspect(number: int, device: str | None, as_json: bool) -> None:
     """Show what left the devices in a round: each tensor of each update, and who signed it.
 
-    Without DEVICE, of all devices whose update is here. Nothing else than this file and its signature is fetched.
+    Without DEVICE, of all devices whose update is here. Nothing else than this file and its signature is fetched; in a
+    secure round a masked vector, and keys and shares that hide it.
 
     \b
     Example:
@@ -41,8 +42,10 @@ def inspect(number: int, device: str | None, as_json: bool) -> None:
 
 def _show(one: Contents) -> None:
     facts = one.facts
-    click.echo(f"{one.device}: {facts.bytes} bytes ({kibibytes(facts.bytes)}), signed with {one.signer}")
+    how = "masked, as a part of a sum" if facts.masked else f"signed with {one.signer}"
+    click.echo(f"{one.device}: {facts.bytes} bytes ({kibibytes(facts.bytes)}), {how}")
     rows = [(tensor.name, tensor.dtype, "×".join(map(str, tensor.shape)), tensor.bytes) for tensor in one.tensors]
     print_table(("tensor", "dtype", "shape", "bytes"), rows)
     print_table(("text", ""), sorted(one.said.items()))
-    click.echo(f"norm {facts.norm:.4g}; {facts.digest}\n")
+    norm = "" if facts.masked else f"norm {facts.norm:.4g}; "
+    click.echo(f"{norm}{facts.digest}\n")

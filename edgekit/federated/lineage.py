@@ -15,6 +15,7 @@ from edgekit_runtime import fields
 from edgekit_runtime.manifest import Manifest
 
 KEY = "round"
+HIDDEN = "devices that noise hides"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Lineage:
     ``release``: the one that its devices trained on, by its digest.
 
     ``devices``, ``examples``: whose updates were combined, and how many samples they say to have learned from; 0 where
-    nobody can know.
+    nobody can know, or noise hides it.
     ``rounds``: how many there were, each upon the one before, since the head that the model came with.
     ``evaluation``: how the float model with these weights answered beside the one before; None until it did.
     """
@@ -44,8 +45,8 @@ class Lineage:
     @property
     def told(self) -> str:
         """In a line."""
-        counts = [(self.devices, "device"), *([(self.examples, "example")] if self.examples else [])]
-        learned = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+        counts = [(count, noun) for count, noun in ((self.devices, "device"), (self.examples, "example")) if count]
+        learned = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts) or HIDDEN
         before = f", upon {self.rounds - 1} before" if self.rounds > 1 else ""
         of = f"{learned} by {self.strategy}, {self.trainer} of {self.release[:19]}{before}"
         return f"{self.number} ({self.key}) of {of}"

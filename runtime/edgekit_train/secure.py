@@ -8,13 +8,13 @@ again.
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
 from edgekit_runtime import durable, fields, host
 from edgekit_runtime.errors import DeviceError
+from edgekit_runtime.home import held
 from edgekit_train import letter_file, peers, signed_advert
 from edgekit_train.letters import Confirmed
 from edgekit_train.masks import Party
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
     Vector = np.ndarray[Any, np.dtype[np.uint32]]
 
-GIVEN = "given"
+GIVEN, MOST = "given", 64 << 20
+"""The rounds that this device has given its part of, a line each."""
 WAIT_S = 2 * 3600
 """So long is a host waited for that says nothing; then this process ends."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """``folder``: of the round, on this device."""
+    """``folder``: of the app's rounds on this device."""
 
     home: Path
     folder: Path
@@ -60,22 +61,18 @@ class Part:
 
     def check(self) -> None:
         """Raises: TrainingFailed where it was given."""
-        if (self.folder / GIVEN).exists():
-            raise self._given
+        path = self.folder / GIVEN
+        if path.exists() and self.task.round.encode() in durable.read(path, MOST).splitlines():
+            already = f"{self.task.app}: this device has given its part of this round already"
+            raise TrainingFailed(already, "start another round")
 
     def _give(self) -> None:
-        """Once: of two sums, one with this device and one without it, the difference is what it has said."""
-        path = self.folder / GIVEN
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError as error:
-            raise self._given from error
-        durable.sync(self.folder)
-
-    @property
-    def _given(self) -> TrainingFailed:
-        already = f"{self.task.app}: this device has given its part of this round already"
-        return TrainingFailed(already, "start another round")
+        """Once, even of a round that was forgotten: two sums, one with this device and one without, differ by what it
+        has said.
+        """
+        with held(self.folder):
+            self.check()
+            durable.append(self.folder / GIVEN, self.task.round.encode())
 
 
 def _asked(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def secure(home: Path, app: str, round_id: str) -> dict[str, Any]:
     with held(files.root), audit.told(home, "learn", app=app, round=round_id) as told:
         asked, told["signer"] = _task(files)
         _check_way(asked, secure=True)
-        part = parts.Part(home, files.folder, asked)
+        part = parts.Part(home, files.folder.parent, asked)
         part.check()
         done = update.parse(learning.learn(home, asked, {}).update, MOST)
         files.forget_older()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree, rmtree
@@ -18,7 +19,7 @@ from edgekit_train import update as updates
 from edgekit_train.update import Update, Weights
 from tests.lab import faces
 from tests.lab.bundles import TARGET
-from tests.lab.dropping import PARTY, drops, lacks
+from tests.lab.dropping import PARTY, drops, lacks, sleeps
 from tests.lab.project import document, edgekit, settle
 from tests.lab.sshd import needs_sshd, running
 from tests.runtime.learners import APP
@@ -99,9 +100,9 @@ def test_it_is_the_mean_of_all_who_were_added(
     for name, array in together(found).items():
         assert array == pytest.approx(want[name], abs=1e-5)
     for name, home in homes.items():
-        left = {path.name for path in (home / "rounds" / APP / found["key"]).iterdir()}
-        assert left - {"given"} == {"task.safetensors", "task.sig"}
-        assert ("given" in left) == (name in added)
+        place = home / "rounds" / APP
+        assert {path.name for path in (place / found["key"]).iterdir()} == {"task.safetensors", "task.sig"}
+        assert (place / "given").exists() == (name in added)
 
 
 def test_what_left_a_device_is_a_vector_as_good_as_random(homes: dict[str, Path]) -> None:
@@ -130,8 +131,32 @@ def test_where_too_few_are_left_nothing_is_told_and_nobody_answers_twice(homes: 
     errors = {each["error"]["message"] for each in again["devices"]}
     assert len(errors) == 5
     assert all("has given its part of this round already" in each for each in errors), errors
+    assert document("round", "abort")["rounds"][0]["state"] == "aborted"
+    assert all((home / "rounds" / APP / "given").read_text() == f"{lost['key']}\n" for home in homes.values())
     [fresh] = document(*WORDS, "--secure")["rounds"]
     assert came(fresh) == {*homes}
+
+
+def test_before_anything_was_given_a_round_that_halted_can_be_resumed(homes: dict[str, Path]) -> None:
+    for name in ("d1", "d2", "d3"):
+        drops(homes[name], "advert")
+    [halted] = document(*WORDS, "--secure", status=3)["rounds"]
+    assert "2 devices are left" in halted["reason"]
+    for home in homes.values():
+        drops(home, None)
+    [ended] = document("round", "resume")["rounds"]
+    assert (ended["key"], ended["state"], came(ended)) == (halted["key"], "done", {*homes})
+
+
+@pytest.mark.parametrize("name", ["d1", "far"])
+def test_who_is_still_learning_when_the_others_have_is_left_out(name: str, homes: dict[str, Path]) -> None:
+    sleeps(homes[name])
+    begun = time.monotonic()
+    [found] = document(*WORDS[:-1], "80%", "--secure")["rounds"]
+    assert time.monotonic() - begun < 20
+    assert came(found) == {*homes} - {name}
+    [late] = [each for each in found["devices"] if each["device"] == name]
+    assert late["error"]["message"] == f"{name}: was still learning when the others went on"
 
 
 def test_a_device_that_shows_another_key_than_before_is_refused(homes: dict[str, Path]) -> None:

@@ -17,6 +17,12 @@ sys.exit(__main__.main())
 """
 
 
+SLEEPING = """
+import sys, time
+from edgekit_train import __main__
+time.sleep(60)
+sys.exit(__main__.main())
+"""
 LACKING = """
 import sys
 sys.modules["cryptography"] = None
@@ -34,6 +40,11 @@ def drops(home: Path, when: str | None) -> None:
 def lacks(home: Path) -> None:
     """From now on, the device has no ``cryptography``."""
     _python(home, _script(home, LACKING, '[ "$3" = edgekit_train ] && shift 3'))
+
+
+def sleeps(home: Path) -> None:
+    """From now on, the device learns for a minute."""
+    _python(home, _script(home, SLEEPING, '[ "$4" = secure ] && shift 3'))
 
 
 def _script(home: Path, source: str, condition: str, *words: str) -> str:

@@ -18,14 +18,14 @@ from edgekit.federated.privacy import sampling
 from edgekit.federated.privacy.adaptive_clipping import AdaptiveClip
 from edgekit.federated.privacy.central import Central
 from edgekit.federated.privacy.ledger import Ledger, Step
+from edgekit.federated.privacy.rdp import LEAST_NOISE
 from edgekit.federated.privacy.secure_sum import check_rule
-from edgekit.federated.rounds.measures import CENTRAL, LOCAL
+from edgekit.federated.rounds.measures import LOCAL
 from edgekit.federated.rounds.round import Plan, Round
 from edgekit.federated.strategies import named
 from edgekit.federated.strategy import Rule, Strategy
 from edgekit.federated.vectors import Layout, Wide
 from edgekit_train.fixed_point import Encoding
-from edgekit_train.letters import LEAST
 from edgekit_train.noise import Randomness
 from edgekit_train.update import Update, Weights
 
@@ -35,24 +35,6 @@ BOUND = 1.0
 """The first clip of all, where it follows the devices' norms."""
 COUNTED = 20
 """The noise on how many were within the clip: a device in so many, as in the paper; or the sum's, if that is more."""
-
-
-def check(plan: Plan, devices: int) -> None:
-    """That the plan's parts go together. Raises: ConfigError, PluginError, RoundError for the strategy."""
-    kind, adaptive, secure = plan.privacy.kind if plan.privacy else None, plan.adaptive, plan.secure
-    no, sampled = "leave one of both out", plan.privacy is not None and plan.privacy.rate < 1
-    for is_wrong, what, hint in (
-        (plan.clip is None and (kind or secure), "noise and sums hide no more than a clip", "add --clip 1.0"),
-        (sampled and kind != CENTRAL, "--sample hides devices from who sees the model", "add --privacy central"),
-        (plan.late and (kind or secure), "an update that came late counts in a round that it was not drawn for", no),
-        (adaptive and (kind == LOCAL or secure), "--clip auto asks what these measures hide", "write --clip 1.0"),
-        (secure and (kind == LOCAL or (plan.noise and kind != CENTRAL)), "a secure sum holds no local noise", no),
-        (secure and plan.compression, "masked numbers have no small form", "leave --compress or --secure out"),
-        (secure and devices < LEAST, f"a sum of {devices} hides nobody", f"select {LEAST} devices with --to, or more"),
-    ):
-        if is_wrong:
-            raise ConfigError(what, hint)
-    strategy(plan)
 
 
 def strategy(plan: Plan) -> Strategy:
@@ -77,13 +59,15 @@ def strategy(plan: Plan) -> Strategy:
 def settled(plan: Plan, names: Sequence[str], ledger: Ledger) -> Plan:
     """With the devices that it is about, and its noise: as given, or that of rounds before, or as the budget asks.
 
-    Raises: RoundError where no noise is enough.
+    Raises: RoundError where no noise is enough, ConfigError for a given one that is none.
     """
     if plan.privacy is None or plan.clip is None:
         return plan
     local = plan.privacy.kind == LOCAL
     given = ledgers.local(plan.noise, plan.clip).noise if local and plan.noise else plan.noise
     noise = given or _noise(ledger, plan.privacy.rate, plan.more + 1)
+    if not LEAST_NOISE <= noise <= ledgers.MOST_NOISE:
+        raise ConfigError(f"noise of {noise:g} × what a device moves protects nothing", "leave --noise out")
     privacy = replace(plan.privacy, noise=noise, among=tuple(names))
     return replace(plan, privacy=privacy, noise=2 * plan.clip * noise if local else None)
 

@@ -1,0 +1,54 @@
+"""Fitting: which measures go together, so that what does not is refused before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgekit.errors import ConfigError
+from edgekit.federated.rounds import private
+from edgekit.federated.rounds.measures import CENTRAL, LOCAL
+from edgekit.federated.rounds.round import Plan
+from edgekit_train.letters import LEAST
+
+
+def check(plan: Plan, devices: int) -> None:
+    """That the plan's parts go together. Raises: ConfigError, PluginError, RoundError for the strategy."""
+    for what, hint in (*_wrong(plan), *_wrong_in_a_sum(plan, devices)):
+        raise ConfigError(what, hint)
+    private.strategy(plan)
+
+
+def _wrong(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What does not go together, and what to do."""
+    if plan.clip is None and (plan.privacy or plan.secure):
+        yield "noise and sums hide no more than a clip", "add --clip 1.0"
+    if _sampled(plan) and not _central_noise(plan):
+        yield "--sample hides devices from who sees the model", "add --privacy central"
+    if plan.late and (plan.privacy or plan.secure):
+        yield "an update that came late counts in a round that it was not drawn for", "leave --late out"
+    if plan.adaptive and (plan.secure or _own_noise(plan)):
+        yield "--clip auto asks what these measures hide", "write --clip 1.0"
+
+
+def _wrong_in_a_sum(plan: Plan, devices: int) -> Iterator[tuple[str, str]]:
+    if plan.secure and _own_noise(plan):
+        yield "a secure sum holds no local noise", "leave one of both out"
+    if plan.secure and plan.compression:
+        yield "masked numbers have no small form", "leave --compress or --secure out"
+    if plan.secure and _sampled(plan):
+        yield "devices of a secure sum know who else takes part, and so who was drawn", "leave --sample or --secure out"
+    if plan.secure and devices < LEAST:
+        yield f"a sum of {devices} hides nobody", f"select {LEAST} devices with --to, or more"
+
+
+def _sampled(plan: Plan) -> bool:
+    return plan.privacy is not None and plan.privacy.rate < 1
+
+
+def _central_noise(plan: Plan) -> bool:
+    return plan.privacy is not None and plan.privacy.kind == CENTRAL
+
+
+def _own_noise(plan: Plan) -> bool:
+    """Whether devices add some, within a budget or without one."""
+    return plan.noise is not None if plan.privacy is None else plan.privacy.kind == LOCAL
