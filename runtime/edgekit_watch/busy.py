@@ -27,7 +27,7 @@ class Others:
         return round(max(0.0, self._last[0] - busy) / max(1.0, self._last[1] - total), 3)
 
     def programs(self) -> dict[str, float]:
-        """By name, the share of those that take the most."""
+        """By name, the share of those that take the most; the kernel's two counts are not of the same moment."""
         shares: dict[str, float] = {}
         total = max(1.0, _ticks()[1] - self._first[1])
         for pid, ticks in _spent().items():
@@ -35,7 +35,7 @@ class Others:
                 name = (PROC / str(pid) / "comm").read_text().strip()
                 shares[name] = shares.get(name, 0.0) + (ticks - self._spent.get(pid, 0)) / total
         most = sorted(shares, key=lambda name: -shares[name])[:MOST]
-        return {name: round(shares[name], 3) for name in most if shares[name] >= NOTABLE}
+        return {name: min(1.0, round(shares[name], 3)) for name in most if shares[name] >= NOTABLE}
 
 
 def _ticks() -> tuple[float, float]:
