@@ -106,6 +106,11 @@ def say(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
     return said
 
 
+def heed_ctrl_c() -> None:
+    """Who starts tests in the background may have them ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class TestConversation:
     """The command, with a host at the other end."""
 
@@ -142,7 +147,8 @@ class TestConversation:
     ) -> None:
         go_live(parcels.one, home)
         before = tree(home)
-        with subprocess.Popen(BENCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with subprocess.Popen(BENCH, **pipes, preexec_fn=heed_ctrl_c) as process:
             assert process.stdin
             assert process.stdout
             assert process.stdout.readline()
