@@ -33,11 +33,12 @@ from edgekit.federated.rounds.round import (
     Plan,
     Round,
 )
-from edgekit.federated.rounds.shelf import Shelf, digest_of
+from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.strategy import State, Strategy
 from edgekit_train import packed
 from edgekit_train import update as updates
 from edgekit_train.compression import Compression, compress
+from edgekit_train.device_key import digest_of
 from edgekit_train.update import Update, Weights
 from tests.lab.learners import START, SUBJECT, Signer
 

@@ -9,15 +9,13 @@ import click
 
 from edgekit.cli import round_privacy
 from edgekit.cli.output import accept_option, json_option, print_json, to_option
+from edgekit.cli.rollout import executor_option, number_argument
 from edgekit.cli.round_build import build
 from edgekit.cli.round_inspect import inspect
 
 if TYPE_CHECKING:
     from edgekit.cli.round_told import Teller
     from edgekit.federated.rounds.round import Plan
-
-number_argument = click.argument("number", required=False, type=int, metavar="[ID]")
-executor_option = click.option("--executor", metavar="URI", help="As for 'edgekit push'.")
 
 
 @click.group(name="round")

@@ -9,6 +9,7 @@ import click
 
 from edgekit.cli import builds
 from edgekit.cli.output import json_option, print_json, progress
+from edgekit.cli.rollout import number_argument
 
 if TYPE_CHECKING:
     from edgekit.cli.job import Job
@@ -19,7 +20,7 @@ REFUSED = 3
 
 
 @click.command()
-@click.argument("number", required=False, type=int, metavar="[ID]")
+@number_argument
 @click.option("--output", type=click.Path(path_type=Path), help="Where the bundle goes (default: bundles/APP-TARGET).")
 @json_option
 def build(number: int | None, output: Path | None, as_json: bool) -> None:

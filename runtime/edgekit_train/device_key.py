@@ -7,15 +7,13 @@ It is made here on first use and never leaves. What is signed is the line ``sha2
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 from edgekit_runtime import durable, home, verify
 from edgekit_runtime.errors import DeviceError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-NAMESPACE = "edgekit-update"
+NAMESPACE, SIGNER = "edgekit-update", "device"
 MOST = 1 << 16
 
 
@@ -35,6 +33,21 @@ def sign(place: Path, digest: str) -> str:
     return _ssh_keygen("-Y", "sign", "-n", NAMESPACE, "-f", str(_there(place)), data=verify.message(digest))
 
 
+def fits(public_key: str, digest: str, signature: bytes) -> bool:
+    """Whether the armoured signature over a digest is by that key, ``KIND BLOB``. Raises: DeviceError."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        allowed, signed = Path(folder, "allowed_signers"), Path(folder, "signature")
+        allowed.write_text(f'{SIGNER} namespaces="{NAMESPACE}" {public_key}\n')
+        signed.write_bytes(signature)
+        words = ["-Y", "verify", "-n", NAMESPACE, "-I", SIGNER, "-f", str(allowed), "-s", str(signed)]
+        return verify.ssh_keygen(words, verify.message(digest)).returncode == 0
+
+
+def digest_of(data: bytes) -> str:
+    """Of a file, as it is signed."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
 def _there(place: Path) -> Path:
     """The key's file, once it is whole on the disk."""
     path = file(place)
@@ -52,7 +65,7 @@ def _make(path: Path) -> None:
     _ssh_keygen("-q", "-t", "ed25519", "-N", "", "-C", "edgekit-device", "-f", str(fresh))
     fresh.with_name(f"{fresh.name}.pub").unlink()  # as ``public`` asks the private one
     data = durable.read(fresh, MOST)
-    durable.adopt(fresh, path, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+    durable.adopt(fresh, path, digest_of(data), len(data))
 
 
 def _ssh_keygen(*arguments: str, data: bytes = b"") -> str:

@@ -7,21 +7,20 @@ It goes over as JSON: ``letter``, a letter file; ``signature``, an armoured SSHS
 from __future__ import annotations
 
 import base64
-import hashlib
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Mapping, TypeVar
+from typing import TYPE_CHECKING, Any, Mapping, TypeVar
 
-from edgekit_runtime import fields, trust, verify
+from edgekit_runtime import fields, trust
 from edgekit_runtime.errors import SignatureError
 from edgekit_train import device_key, letter_file
 from edgekit_train.letters import Advert
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 Kind = TypeVar("Kind")
 MOST = 1 << 12
 """Bytes of a letter that has no list of devices in it."""
-_SIGNER = "device"
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,14 @@ class SignedAdvert:
 
     def fits(self) -> bool:
         """Whether the signature is by the key, and of the advert. Raises: DeviceError where OpenSSH is missing."""
-        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            allowed, signed = Path(folder, "allowed_signers"), Path(folder, "signature")
-            allowed.write_text(f'{_SIGNER} namespaces="{device_key.NAMESPACE}" {self.public}\n')
-            signed.write_bytes(self.signature)
-            words = ["-Y", "verify", "-n", device_key.NAMESPACE, "-I", _SIGNER, "-f", str(allowed), "-s", str(signed)]
-            return verify.ssh_keygen(words, verify.message(digest(self.data))).returncode == 0
+        return device_key.fits(self.public, device_key.digest_of(self.data), self.signature)
 
 
 def signed(home: Path, advert: Advert) -> SignedAdvert:
     """By this device's key. Raises: DeviceError, OSError."""
     data = letter_file.dump(advert)
-    return SignedAdvert(advert, data, device_key.sign(home, digest(data)).encode(), device_key.public(home))
+    signature = device_key.sign(home, device_key.digest_of(data))
+    return SignedAdvert(advert, data, signature.encode(), device_key.public(home))
 
 
 def of(said: Mapping[str, Any]) -> SignedAdvert:
@@ -86,7 +81,3 @@ def _bytes(value: object) -> bytes:
 
 def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +88,7 @@ def _check_way(asked: Task, *, secure: bool) -> None:
 def _task(files: RoundFiles) -> tuple[Task, str]:
     """A task for this round, and who signed it: somebody whom this device trusts."""
     data, signature = files.task()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    digest = device_key.digest_of(data)
     signer = verify.verify(digest, signature, trust.file(files.home), "task")
     found = task.parse(data, MOST)
     if (found.app, found.round) != (files.app, files.round):
@@ -99,7 +98,7 @@ def _task(files: RoundFiles) -> tuple[Task, str]:
 
 def _told(files: RoundFiles) -> dict[str, Any]:
     data = durable.read(files.update, MOST)
-    found, digest = update.parse(data, MOST), f"sha256:{hashlib.sha256(data).hexdigest()}"
+    found, digest = update.parse(data, MOST), device_key.digest_of(data)
     return {
         "round": files.round,
         "release": found.release,

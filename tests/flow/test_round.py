@@ -22,7 +22,7 @@ from edgekit import fleet, signing, simulate, transports
 from edgekit.cli.places import DEVICES
 from edgekit.federated.rounds import states
 from edgekit.federated.rounds.book import Book
-from edgekit.federated.rounds.shelf import Shelf, digest_of
+from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.strategies import named
 from edgekit.fleet import Device
 from edgekit.lab import sshd
@@ -30,6 +30,7 @@ from edgekit.simulate import Simulated
 from edgekit.store import Store
 from edgekit_train import device_key
 from edgekit_train import update as updates
+from edgekit_train.device_key import digest_of
 from tests.lab.bundles import DIGITS, TARGET, make_bundle
 from tests.lab.project import EDGEKIT, document, edgekit, equip, settle, until
 from tests.lab.sshd import needs_sshd, running

@@ -19,13 +19,13 @@ from edgekit.federated.rounds.key_book import KeyBook
 from edgekit.federated.rounds.ledger_book import LedgerBook
 from edgekit.federated.rounds.round import CAME, FAILED, OFFLINE, Part, Round, Subject
 from edgekit.federated.rounds.running import Ways
-from edgekit.federated.rounds.shelf import digest_of
 from edgekit.fleet import Device
 from edgekit.store import Store
 from edgekit_train import device_key, heads
 from edgekit_train import task as tasks
 from edgekit_train import update as updates
 from edgekit_train.clipping import clip
+from edgekit_train.device_key import digest_of
 from edgekit_train.head_trainer import HeadTrainer
 from edgekit_train.update import Update, Weights
 

@@ -10,9 +10,9 @@ from edgekit.federated.checks import Limits
 from edgekit.federated.rounds import signatures
 from edgekit.federated.rounds.asking import Answer
 from edgekit.federated.rounds.round import Facts, Plan, Round
-from edgekit.federated.rounds.shelf import digest_of
 from edgekit_runtime.trust import public_key
 from edgekit_train import update as updates
+from edgekit_train.device_key import digest_of
 from edgekit_train.update import Update, Weights
 
 ROUNDED = 1.5

@@ -39,11 +39,12 @@ from edgekit.federated.rounds.round import (
     Round,
     Use,
 )
-from edgekit.federated.rounds.shelf import Shelf, digest_of
+from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.signatures import armoured
 from edgekit.federated.rounds.tasking import task
 from edgekit.federated.strategy import Strategy
 from edgekit.fleet import Device
+from edgekit_train.device_key import digest_of
 
 
 @dataclass(frozen=True)

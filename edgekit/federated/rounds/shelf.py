@@ -5,7 +5,6 @@ They lie in the user's data, a folder a round; each is written wholly or not at 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from edgekit.errors import RoundError
 from edgekit.federated.rounds import states
 from edgekit.federated.strategy import State
 from edgekit_runtime import durable
+from edgekit_train.device_key import digest_of
 from edgekit_train.update import Weights
 
 START, RESULT, HEAD = "start.safetensors", "result.safetensors", "head.safetensors"
@@ -86,7 +86,3 @@ class Shelf:
         except OSError as error:
             place = error.filename or self.folder
             raise RoundError(f"{place}: {error.strerror or error}", "look at XDG_DATA_HOME") from error
-
-
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

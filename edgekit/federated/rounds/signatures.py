@@ -5,27 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import tempfile
-from pathlib import Path
 
 from edgekit.errors import RoundError
-from edgekit_runtime.verify import message, ssh_keygen
-from edgekit_train.device_key import NAMESPACE
+from edgekit_train import device_key
 
-PRINCIPAL = "device"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _SIGNATURE = re.compile(rf"\s*{_BEGIN}([A-Za-z0-9+/=\s]+){_END}\s*")
 
 
 def check(device: str, digest: str, signature: str, public: str) -> None:
     """Raises: RoundError where the signature of an update's digest is not by this key, ``KIND BLOB``."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        allowed, signed = Path(folder) / "allowed_signers", Path(folder) / "signature"
-        allowed.write_text(f'{PRINCIPAL} namespaces="{NAMESPACE}" {public}\n')
-        signed.write_text(armoured(signature))
-        words = ["-Y", "verify", "-n", NAMESPACE, "-I", PRINCIPAL, "-f", str(allowed), "-s", str(signed)]
-        done = ssh_keygen(words, message(digest))
-    if done.returncode:
+    if not device_key.fits(public, digest, armoured(signature).encode()):
         raise RoundError(f"{device}: the update is not signed by the device's key")
 
 

@@ -14,8 +14,8 @@ from edgekit.federated.rounds.asking import Ask
 from edgekit.federated.rounds.circle import Circle, most_bytes
 from edgekit.federated.rounds.round import CAME, FAILED, OFFLINE, Facts, Part, Round
 from edgekit.federated.rounds.seat import Seat
-from edgekit.federated.rounds.shelf import digest_of
 from edgekit_train import update as updates
+from edgekit_train.device_key import digest_of
 from edgekit_train.signed_advert import SignedAdvert
 from edgekit_train.update import Update, Weights
 
