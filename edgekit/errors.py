@@ -26,6 +26,7 @@ from edgekit_runtime.errors import (
 )
 
 __all__ = [
+    "BrokenUpdate",
     "BudgetError",
     "BundleError",
     "BundleTooLarge",
@@ -159,6 +160,12 @@ class RoundError(EdgekitError):
     """A federated round that cannot go on: too few updates for what its strategy promises, or none that can be used."""
 
     code = "round"
+
+
+class BrokenUpdate(RoundError):
+    """An update as no device sends it that does its work: whoever it is of, it is one of those that may lie."""
+
+    code = "broken_update"
 
 
 class PrivacySpent(RoundError):

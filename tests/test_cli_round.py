@@ -36,7 +36,7 @@ def test_a_round_from_the_model_and_the_next_one_from_that(here: Path) -> None:
     """And one from a file, and what a person reads of them."""
     ran = edgekit("round", "start", "--set", "epochs=20", "--clip", "3")
     begun, *rest = ran.stderr.splitlines()
-    assert re.fullmatch(r"round 1: 3 devices, faces sha256:\w{12}, head by fedavg, from model", begun)
+    assert re.fullmatch(r"round 1: 3 devices, faces of model sha256:\w{12}, head by fedavg, from model", begun)
     assert rest == ["round 1: 3 of 3 updates"]
     *devices, ended = ran.stdout.splitlines()
     assert sorted(line.partition(":")[0] for line in devices) == ["gate", "hall", "yard"]

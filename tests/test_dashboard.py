@@ -111,7 +111,7 @@ class TestRounds:
 
     def test_are_a_bar_of_what_became_of_the_devices(self) -> None:
         shown = rounds.shown(self.round_(), None)
-        assert (shown.project, shown.release, shown.how) == ("plates", "bbbbbbbbbbbb", "fedavg, head")
+        assert (shown.project, shown.model, shown.how) == ("plates", "bbbbbbbbbbbb", "fedavg, head")
         assert (shown.accuracy, shown.told) == ("", "")
         assert [(each.state, each.devices) for each in shown.pieces] == [
             ("learned", 2), ("late", 1), ("refused", 1), ("waiting", 1),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 
-from edgekit.federated.checks import Limits, norm, reasons
+from edgekit.federated.checks import Limits, broken, norm, reasons
 from tests.lab.updates import BASE, SIZE, tables, update, weights_of
 
 LIMITS = Limits(norm=10.0, examples=1000)
@@ -34,6 +35,16 @@ def test_a_sound_update_has_nothing_wrong() -> None:
 )
 def test_what_is_wrong_is_said_in_a_line(delta: dict[str, np.ndarray], line: str) -> None:
     assert reasons(update(delta), BASE, LIMITS) == [line]
+
+
+def test_what_no_device_sends_that_does_its_work() -> None:
+    """One without a clip may have gone far, and one may have many samples."""
+    far, clipped = update(weights_of(np.full(SIZE, 5))), Limits(10.0, 1000, clipped=True)
+    assert broken(update({**SOUND, "head/bias": np.ones(3, np.float32)}), BASE, LIMITS)
+    assert broken(update({"head/bias": SOUND["head/bias"]}), BASE, LIMITS)
+    assert broken(far, BASE, clipped)
+    assert not broken(far, BASE, LIMITS)
+    assert not broken(replace(update(SOUND), examples=1 << 30), BASE, clipped)
 
 
 @pytest.mark.parametrize("examples", [0, -1, 1001, 1 << 62])

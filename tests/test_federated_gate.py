@@ -146,12 +146,14 @@ class TestLineage:
 
     def test_in_a_line(self) -> None:
         assert LINEAGE.told == (
-            f"7 ({'5c' * 16}) of 18 devices, 3240 examples by fedavg, head of sha256:aaaaaaaaaaaa, upon 2 before"
+            f"7 ({'5c' * 16}) of 18 devices, 3240 examples by fedavg, head of model sha256:aaaaaaaaaaaa, upon 2 before"
         )
         of_one = replace(LINEAGE, devices=1, examples=0, rounds=1)
-        assert of_one.told == f"7 ({'5c' * 16}) of 1 device by fedavg, head of sha256:aaaaaaaaaaaa"
+        assert of_one.told == f"7 ({'5c' * 16}) of 1 device by fedavg, head of model sha256:aaaaaaaaaaaa"
         hidden = replace(of_one, devices=0)
-        assert hidden.told == f"7 ({'5c' * 16}) of devices that noise hides by fedavg, head of sha256:aaaaaaaaaaaa"
+        assert (
+            hidden.told == f"7 ({'5c' * 16}) of devices that noise hides by fedavg, head of model sha256:aaaaaaaaaaaa"
+        )
         assert LINEAGE.evaluation is not None
         assert LINEAGE.evaluation.told == ("accuracy 0.9100 → 0.9400 on 100 evaluation samples (5 more right, 2 fewer)")
 

@@ -105,6 +105,16 @@ def test_the_least_numbers_are_those_of_the_papers() -> None:
     assert [make(4).least for make in ROBUST] == [9, 9, 11, 11, 19]
 
 
+def test_liars_that_gave_themselves_away_are_not_reckoned_with() -> None:
+    """Those who are left are as few liars as if they had never been there."""
+    for make in ROBUST:
+        assert [make(4).without(broken).least for broken in (0, 1, 4, 5)] == [make(n).least for n in (4, 3, 0, 0)]
+        rows = np.random.default_rng(0).standard_normal((15, SIZE))
+        one, other = (each.aggregate(each.init(BASE), updates_of(rows)) for each in (make(4).without(1), make(3)))
+        assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
+    assert strategies.fedavg().without(3) == strategies.fedavg()
+
+
 @pytest.mark.parametrize("strategy", ALL, ids=name)
 def test_a_device_that_is_there_twice_is_refused(strategy: Strategy) -> None:
     updates = updates_of(np.ones((8, SIZE)))

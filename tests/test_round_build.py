@@ -24,6 +24,7 @@ from edgekit.model import open_model
 from edgekit.passes import head
 from edgekit.store import Store
 from edgekit_runtime.bundle import open_layout
+from edgekit_train import family as families
 from edgekit_train.update import Weights
 from tests.lab.bundles import TARGET
 from tests.lab.databases import postgresql, postgresql_url, sqlite_url, url
@@ -79,22 +80,22 @@ class TestBook:
     def test_of_the_gate(self, url: str) -> None:
         with Store(url) as store:
             gates = Gates(store)
-            assert (gates.of([1]), gates.maker(NEW)) == ({}, None)
-            gates.note(1, Gated("worse", Paired(100, 90, 5, 1)))
-            gates.note(2, Gated("", BETTER, {"pi": NEW, "jetson": NEWER}))
+            assert (gates.of([1]), gates.maker("new")) == ({}, None)
+            gates.note(1, Gated("worse", Paired(100, 90, 5, 1)), "")
+            gates.note(2, Gated("", BETTER, {"pi": NEW, "jetson": NEWER}), "new")
             found = gates.of([1, 2, 3])
             assert (found[1].reason, found[1].evaluation.worse, found[1].releases) == ("worse", True, {})
             assert (found[2].evaluation, found[2].releases) == (BETTER, {"pi": NEW, "jetson": NEWER})
-            assert (gates.maker(NEW), gates.maker(NEWER), gates.maker(BASE)) == (2, 2, None)
+            assert (gates.maker("new"), gates.maker(""), gates.maker(BASE)) == (2, None, None)
 
     def test_one_that_is_built_again_is_told_anew(self, url: str) -> None:
         with Store(url) as store:
             gates = Gates(store)
-            gates.note(1, Gated("nothing holds the budget for pi", BETTER))
-            gates.note(1, Gated("", BETTER, {"pi": NEW}))
-            gates.note(1, Gated("", BETTER, {"pi": NEWER}))
+            gates.note(1, Gated("nothing holds the budget for pi", BETTER), "")
+            gates.note(1, Gated("", BETTER, {"pi": NEW}), "new")
+            gates.note(1, Gated("", BETTER, {"pi": NEWER}), "newer")
             assert (gates.of([1])[1].reason, gates.of([1])[1].releases) == ("", {"pi": NEWER})
-            assert gates.maker(NEW) == 1  # a device may still have it
+            assert (gates.maker("new"), gates.maker("newer")) == (1, 1)  # a device may still have it
 
 
 class TestGenerations:
@@ -105,7 +106,7 @@ class TestGenerations:
         generations = Generations(Book(store), gates, str(here))
         begin = done(store, past(here, own()))
         one = done(store, replace(past(here, first), source=f"round {begin.number}"))
-        gates.note(one.number, Gated("", BETTER, {"pi": NEW}))
+        gates.note(one.number, Gated("", BETTER, {"pi": NEW}), NEW)
         Shelf(one.key).keep_head(first)
         two = done(store, past(here, second, NEW))
         source = open_model(here / "digits.onnx")
@@ -116,10 +117,19 @@ class TestGenerations:
         assert np.array_equal(head.weights_of(model)["head.0.weight"], first["head.0.weight"])
         assert [generations.rounds(each) for each in (begin, one, two)] == [1, 2, 3]
 
+    def test_another_model_than_devices_run_is_told(self, here: Path, store: Store, tmp_path: Path) -> None:
+        """Trained anew, it has to be on the devices before they learn behind it."""
+        generations, source = Generations(Book(store), Gates(store), str(here)), open_model(here / "digits.onnx")
+        assert generations.model_of(families.named(source.digest, BASE), source, tmp_path) is source
+        with pytest.raises(
+            ConfigError, match=r"digits.onnx is not the model .* it is sha256:\w{12}, that was sha256:a{12} — build"
+        ):
+            generations.model_of(families.named(BASE, BASE), source, tmp_path)
+
     def test_of_a_store_that_contradicts_itself_there_is_an_end(self, here: Path, store: Store) -> None:
         generations = Generations(Book(store), Gates(store), str(here))
         one = done(store, past(here, own()))
-        generations.gates.note(one.number, Gated("", BETTER, {"pi": BASE}))
+        generations.gates.note(one.number, Gated("", BETTER, {"pi": BASE}), BASE)
         odd = done(store, replace(past(here, own()), source="round 99"))
         assert [each.number for each in generations.of(BASE)] == [one.number]
         assert generations.chain(odd) == (odd,)
@@ -133,16 +143,14 @@ class TestCommand:
         assert (made["id"], made["key"], made["ok"], made["reason"]) == (found.number, found.key, True, None)
         assert made["evaluation"]["gained"] == made["evaluation"]["lost"] == 0
         bundle, _ = open_layout(Path(made["builds"][0]["bundle"]))
-        told = lineage.of(bundle.manifest)
+        told, model = lineage.of(bundle.manifest), open_model(here / "digits.onnx").digest
         assert told is not None
-        assert (told.number, told.key, told.release, told.strategy, told.devices, told.examples, told.rounds) == (
-            found.number, found.key, BASE, "fedavg", 3, 150, 1,
+        assert (told.number, told.key, told.model, told.strategy, told.devices, told.examples, told.rounds) == (
+            found.number, found.key, model, "fedavg", 3, 150, 1,
         )  # fmt: skip
         assert bundle.manifest.provenance["passes"][0] == "merge-head"
         shown = edgekit("bundle", "show", bundle.root).stdout
-        assert (
-            f"{found.number} ({found.key}) of 3 devices, 150 examples by fedavg, head of sha256:aaaaaaaaaaaa" in shown
-        )
+        assert f"{found.number} ({found.key}) of 3 devices, 150 examples by fedavg, head of model {model[:19]}" in shown
         assert "0 more right, 0 fewer" in shown
         gated = Gates(store).of([found.number])[found.number]
         assert (gated.reason, gated.releases) == ("", {TARGET: bundle.digest})

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit import plugins
-from edgekit.errors import ConfigError, PluginError, RoundError
+from edgekit.errors import BrokenUpdate, ConfigError, PluginError, RoundError
 from edgekit.federated import strategies
 from edgekit.federated.checks import Limits
 from edgekit.federated.rounds import admission, beginning, deciding, spelling, states
@@ -35,6 +35,7 @@ from edgekit.federated.rounds.round import (
 )
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.strategy import State, Strategy
+from edgekit_train import family as families
 from edgekit_train import packed
 from edgekit_train import update as updates
 from edgekit_train.compression import Compression, compress
@@ -177,7 +178,7 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 
 class TestAdmission:
     SENT = Update(
-        "digits", SUBJECT.release, KEY, "pi-0", 30, {name: array + np.float32(0.1) for name, array in START.items()}
+        "digits", SUBJECT.family, KEY, "pi-0", 30, {name: array + np.float32(0.1) for name, array in START.items()}
     )
 
     def admitted(self, answer: Answer, known: str | None = None) -> Update:
@@ -198,7 +199,6 @@ class TestAdmission:
             ({"round": "f" * 32}, f"pi-0: round: '{'f' * 32}', where '{KEY}' was asked"),
             ({"device": "pi-9"}, "pi-0: device: 'pi-9', where 'pi-0' was asked"),
             ({"app": "other"}, "pi-0: app: 'other'"),
-            ({"release": "sha256:b"}, "pi-0: release: 'sha256:b'"),
             ({"examples": 1 << 30}, "examples: 1073741824, where 1 to 100000 can be"),
             ({"delta": {"head.0.bias": START["head.0.bias"]}}, "names: 'head.0.weight' missing"),
             ({"delta": {name: array + np.float32(np.nan) for name, array in START.items()}}, "not finite"),
@@ -234,6 +234,28 @@ class TestAdmission:
             self.admitted(signer.signed(b"rubbish"))
         with pytest.raises(RoundError, match="100000 bytes, where at most"):
             self.admitted(Answer(CAME, b"\0" * 100_000))
+
+    @pytest.mark.parametrize(
+        ("changes", "known"),
+        [
+            ({"round": "f" * 32}, True),
+            ({"delta": {name: array[:1] for name, array in START.items()}}, True),
+            ({"delta": {name: array + np.float32(1e3) for name, array in START.items()}}, False),  # nothing clips it
+            ({"examples": 1 << 30}, False),
+        ],
+    )
+    def test_what_gives_a_device_away(self, signer: Signer, changes: dict[str, Any], known: bool) -> None:
+        with pytest.raises(RoundError) as caught:
+            self.admitted(signer.signed(updates.dump(replace(self.SENT, **changes))))
+        assert isinstance(caught.value, BrokenUpdate) == known
+
+    def test_only_what_it_has_signed_itself(self, signer: Signer, tmp_path: Path) -> None:
+        """Rubbish by its key; what is under another key, or under none, is perhaps not of it."""
+        with pytest.raises(BrokenUpdate):
+            self.admitted(signer.signed(b"rubbish"))
+        with pytest.raises(RoundError) as caught:
+            self.admitted(Signer(tmp_path).signed(b"rubbish"), known=signer.signed(b"").public)
+        assert not isinstance(caught.value, BrokenUpdate)
 
     @given(st.floats(0.01, 10), st.sampled_from([None, 1.0, 0.1]), st.integers(0, 99))
     def test_what_a_device_clips_and_compresses_is_within_the_limits(
@@ -296,14 +318,23 @@ def test_a_strategy_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestAgreed:
-    A, B = Live("digits", "sha256:aaaaaaaaaaaaaaaa"), Live("digits", "sha256:bbbbbbbbbbbbbbbb")
+    A, B = (Live("digits", "sha256:1", families.named(f"sha256:{each * 64}", f"sha256:{'c' * 64}")) for each in "ab")
+    TWIN = replace(A, release="sha256:2")
     AWAY = Live(error={"code": "connect", "message": "pi: no answer", "hint": None})
 
-    def test_the_release_that_all_serve_who_answer(self) -> None:
-        assert beginning.agreed({"pi-1": self.AWAY, "pi-2": self.A, "pi-3": self.A}) == self.A
+    def test_the_model_that_all_serve_who_answer(self) -> None:
+        """Of whichever releases."""
+        assert beginning.agreed({"pi-1": self.AWAY, "pi-2": self.A, "pi-3": self.TWIN}) == self.A
+
+    def test_the_same_model_whose_inputs_are_prepared_otherwise_is_another(self) -> None:
+        odd = replace(self.A, family=families.named(f"sha256:{'a' * 64}", f"sha256:{'d' * 64}"))
+        with pytest.raises(ConfigError, match=r"model sha256:a{12}, inputs sha256:c{12}: pi-1; .* inputs sha256:d{12}"):
+            beginning.agreed({"pi-1": self.A, "pi-2": odd})
 
     def test_several_are_told_by_name(self) -> None:
-        with pytest.raises(ConfigError, match=r"serve 2 releases: digits sha256:a.*: pi-1; digits sha256:b.*: pi-2"):
+        with pytest.raises(
+            ConfigError, match=r"serve 2 models: digits of model sha256:a.*: pi-1; digits of model sha256:b.*: pi-2"
+        ):
             beginning.agreed({"pi-1": self.A, "pi-2": self.B})
 
     def test_nobody_answers(self) -> None:

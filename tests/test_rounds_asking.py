@@ -92,12 +92,12 @@ def test_a_device_that_hangs_is_given_up_when_its_time_is_over(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("apps", "found"),
     [
-        ([{"app": "faces", "current": {"digest": "sha256:1"}}], Live("faces", "sha256:1")),
-        ([{"app": "faces", "current": None}], "pi: serves no app"),
+        ([{"app": "faces", "release": "sha256:1", "family": "a+b"}], Live("faces", "sha256:1", "a+b")),
+        ([{"app": "faces", "error": {"code": "digest", "message": "broken", "hint": None}}], "broken"),
         ([], "pi: serves no app"),
         (None, "pi: serves no app"),
-        ([7, {"app": "a", "current": 1}], "pi: serves no app"),
-        ([{"app": name, "current": {"digest": "x"}} for name in ("a", "b")], "pi: serves several apps"),
+        ([7, "x"], "pi: serves no app"),
+        ([{"app": name, "release": "x", "family": "y"} for name in ("a", "b")], "pi: serves several apps"),
     ],
 )
 def test_which_release_is_live(tmp_path: Path, apps: Any, found: Live | str) -> None:
@@ -110,9 +110,9 @@ def test_which_release_is_live(tmp_path: Path, apps: Any, found: Live | str) -> 
 
 
 def test_of_several_apps_the_one_that_is_named(tmp_path: Path) -> None:
-    apps = [{"app": name, "current": {"digest": f"sha256:{name}"}} for name in ("a", "b")]
+    apps = [{"app": name, "release": f"sha256:{name}", "family": name} for name in ("a", "b")]
     of = device(tmp_path, {"apps": apps})
-    assert asking.look(of, "b") == Live("b", "sha256:b")
+    assert asking.look(of, "b") == Live("b", "sha256:b", "b")
     assert asking.look(of, "c").error == {
         "code": "config",
         "message": "pi: serves no c",

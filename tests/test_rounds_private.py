@@ -201,7 +201,7 @@ class TestTheClip:
 @pytest.mark.parametrize(("plan", "counts"), [(CENTRALLY, (0, 0)), (Plan(clip=1.0, secure=True), (5, 90))])
 def test_a_bundle_does_not_say_how_many_took_part_where_noise_hides_it(plan: Plan, counts: tuple[int, int]) -> None:
     ended, chain = a_round(plan, result=Result(5, 90, 0.5)), SimpleNamespace(rounds=lambda round_: 1)
-    told = passing._origin(ended, cast("Any", chain), Paired(100, 90, 0, 5))["round"]
+    told = passing._origin(ended, "sha256:a", cast("Any", chain), Paired(100, 90, 0, 5))["round"]
     assert (told["devices"], told["examples"]) == counts
 
 
@@ -214,7 +214,7 @@ class TestTheLedger:
             assert book.ledger(SUBJECT, HIDDEN).entries == ((Step(0.5, 2.0), 2),)
             assert book.ledger(SUBJECT, replace(HIDDEN, kind=LOCAL)).entries == ()
             assert book.ledger(replace(SUBJECT, app="other"), HIDDEN).entries == ()
-            assert book.ledger(replace(SUBJECT, release="sha256:new"), HIDDEN).entries != ()
+            assert book.ledger(replace(SUBJECT, family="sha256:new"), HIDDEN).entries != ()
 
     def test_it_holds_whatever_budget_was_asked_before(self, store: Store) -> None:
         book, small = LedgerBook(store), replace(HIDDEN, epsilon=1.5)
@@ -290,5 +290,5 @@ class TestRounds:
         assert ended.result
         assert ended.plan.clip
         assert 0.05 < ended.plan.clip < (ended.result.clip or 0)  # all learn more than that
-        assert Book(store).last_clip(replace(SUBJECT, release="sha256:new")) == ended.result.clip
+        assert Book(store).last_clip(replace(SUBJECT, family="sha256:new")) == ended.result.clip
         assert Book(store).last_clip(replace(SUBJECT, trainer="bias")) is None

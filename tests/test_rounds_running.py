@@ -17,12 +17,13 @@ from edgekit.federated.rounds import beginning, lines, running, signatures, stat
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.evaluating import Score
 from edgekit.federated.rounds.key_book import KeyBook
-from edgekit.federated.rounds.round import ABORTED, DONE, HALTED, LATE, Part, Plan, Round, Use
+from edgekit.federated.rounds.round import ABORTED, DECIDED, DONE, HALTED, LATE, Part, Plan, Round, Use
 from edgekit.federated.rounds.running import Ways
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.tables import ROUNDS
 from edgekit.federated.staleness import weight
 from edgekit.federated.strategies import fedavg
+from edgekit.federated.strategies import single_krum as krum
 from edgekit.federated.strategy import State
 from edgekit.model import Model
 from edgekit.store import Store
@@ -33,7 +34,7 @@ from edgekit_train import tensor_file
 from edgekit_train import update as updates
 from edgekit_train.update import Weights
 from tests.lab.databases import postgresql, postgresql_url, sqlite_url, url
-from tests.lab.learners import AWAY, BROKEN, START, SUBJECT, Learners, Signer, Told, times, ways
+from tests.lab.learners import AWAY, BROKEN, START, SUBJECT, Act, Learners, Signer, Told, nowhere, times, ways
 
 __all__ = ["postgresql", "postgresql_url", "sqlite_url", "url"]  # fixtures
 
@@ -131,7 +132,7 @@ class TestRounds:
         again = beginning.begin(SUBJECT, Plan(), NAMES, sources, None)
         assert again.source == "round 1"
         assert states.dump(Shelf(again.key).start(), "fedavg") == result(first)
-        other = replace(SUBJECT, release="sha256:other")
+        other = replace(SUBJECT, family="sha256:other")
         with pytest.raises(ConfigError, match="names no model"):
             beginning.begin(other, Plan(), NAMES, sources, None)
         adam = beginning.begin(SUBJECT, Plan("fedadam"), NAMES, sources, "1")
@@ -155,6 +156,22 @@ class TestRounds:
         assert errors["d3"] == "RuntimeError: worker lost"
         assert errors["d4"].startswith("d4: norm: ")
         assert len(told.parts) == 5
+
+    @pytest.mark.parametrize(
+        ("lie", "plan", "broken"),
+        [(nowhere, {}, 1), (times(1e6), {"clip": 1.0}, 1), (times(1e6), {}, 0), (AWAY, {}, 0)],
+        ids=["not finite", "beyond its clip", "far, as an honest one may go", "away"],
+    )
+    def test_who_gives_himself_away_is_no_liar_to_reckon_with(
+        self, store: Store, lie: Act, plan: dict[str, float], broken: int
+    ) -> None:
+        """Krum needs five devices while one of them may lie, and three of those that are honest."""
+        pool = Learners({"d4": lie})
+        ended = running.carry_on(begin(store, strategy="krum", **plan), ways(store, pool, NAMES))
+        assert (ended.state, ended.broken, len(ended.used)) == ((DONE, 1, 4) if broken else (HALTED, 0, 0))
+        if broken:
+            assert result(ended) == states.dump(krum(0).aggregate(State(START), sent(ended)), "krum")
+            assert running._combined(replace(ended, state=DECIDED), ways(store, pool, NAMES)) == ended
 
     def test_too_few_halt_it_and_a_resume_asks_who_is_missing(self, store: Store) -> None:
         away, reason = {"d1": AWAY, "d3": BROKEN}, "3 of 5 updates; krum needs 5 updates"

@@ -47,14 +47,14 @@ def through(round_: Round, generations: Generations, job: Job, tell: Tell) -> Pa
     workbench, source = builds.prepared(job), open_model(job.model, job.weights)
     gate = Gate(job.targets[0], job.order)
     with tempfile.TemporaryDirectory(prefix="edgekit-round-") as folder:
-        before = generations.model_of(round_.subject.release, source, Path(folder))
+        before = generations.model_of(round_.subject.family, source, Path(folder))
         after = _merged(before, round_, gate, Path(folder))
         tell("comparing with the model before")
         found = gate.compared(before, after)
-        order = replace(job.order, origin=_origin(round_, generations, found))
+        order = replace(job.order, origin=_origin(round_, before.digest, generations, found))
         made = [] if found.worse else workbench.make(after, order, tell)
         gated = Gated(_reason(found, made), found, _releases(made))
-        generations.gates.note(round_.number, gated)
+        generations.gates.note(round_.number, gated, _family(made))
         return Passed(gated, workbench.write(made) if made else [])
 
 
@@ -72,6 +72,14 @@ def _releases(made: Sequence[Outcome]) -> dict[str, str]:
     return {outcome.target.name: digest(outcome.contents) for outcome in made if outcome.contents}
 
 
+def _family(made: Sequence[Outcome]) -> str:
+    """Of what was made, all of one model."""
+    from edgekit.bundle import digest
+    from edgekit_train import family
+
+    return next((family.of(each.contents.manifest, digest(each.contents)) for each in made if each.contents), "")
+
+
 def _merged(before: Model, round_: Round, gate: Gate, folder: Path) -> Model:
     """The model with what was learned, which is kept for the rounds that come after its build."""
     from edgekit.federated.merging import head_of
@@ -85,14 +93,14 @@ def _merged(before: Model, round_: Round, gate: Gate, folder: Path) -> Model:
     return made
 
 
-def _origin(round_: Round, generations: Generations, found: Paired) -> dict[str, Any]:
-    """What the manifest says of a round that is done."""
+def _origin(round_: Round, model: str, generations: Generations, found: Paired) -> dict[str, Any]:
+    """What the manifest says of a round that is done; ``model``: the digest of the one before."""
     from edgekit.federated import lineage
     from edgekit.federated.rounds.measures import CENTRAL
 
     assert round_.result
     subject, result = round_.subject, round_.result
-    how, counts = (subject.release, round_.plan.strategy, subject.trainer), (result.updates, result.examples)
+    how, counts = (model, round_.plan.strategy, subject.trainer), (result.updates, result.examples)
     if round_.plan.privacy and round_.plan.privacy.kind == CENTRAL:
         counts = (0, 0)  # a bundle goes to many, and how many took part is what the noise hides
     told = lineage.Lineage(round_.number, round_.key, *how, *counts, generations.rounds(round_), found)

@@ -48,7 +48,7 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
 
     Each device trains what comes behind the backbone of the release that it serves, and sends the change of the
     weights, signed; its samples stay there. Updates are checked, kept, and combined when the quorum is there or the
-    deadline has passed. It begins with what the last round on this release came to, or else with the head of the
+    deadline has passed. It begins with what the last round of this model came to, or else with the head of the
     model; 'edgekit round build' makes a bundle of it. Where too few devices answer for the strategy, the exit status
     is 3. Without --to, all devices of the fleet.
 
@@ -73,7 +73,7 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
     with desk(teller, executor) as here:
         accept = plan.accept_new_host_key
         live = beginning.live(devices, here.project.app or "", here.pool, accept_new_host_key=accept)
-        subject, model = Subject(here.place, live.app, live.release, how["trainer"]), here.model(live.release)
+        subject, model = Subject(here.place, live.app, live.family, how["trainer"]), here.model(live.family)
         sources = beginning.Sources(here.book, model, here.moments)
         plan = here.hiding(plan, subject, [device.name for device in devices])
         begun = beginning.begin(subject, plan, [device.name for device in devices], sources, source)
@@ -107,7 +107,7 @@ def resume(number: int | None, executor: str | None, as_json: bool) -> None:
         found = here.book.find(here.place, number)
         if found.state == ABORTED:
             raise ConfigError(f"round {found.number} was aborted", "edgekit round start")
-        model = here.model(found.subject.release)
+        model = here.model(found.subject.family)
         running.carry_on(found, here.ways(model, found.subject.trainer))
     _end(teller)
 

@@ -61,13 +61,13 @@ class Desk:
     def fleet(self) -> dict[str, Device]:
         return {device.name: device for device in fleet.load(Path.cwd())}
 
-    def model(self, release: str) -> Model | None:
-        """The float model that a release was built from; None where edgekit.toml names none."""
+    def model(self, family: str) -> Model | None:
+        """The float model that releases were built from; None where edgekit.toml names none."""
         if self.project.model is None:
             return None
         weights = Path(self.project.weights) if self.project.weights else None
         source = open_model(Path(self.project.model), weights)
-        return self.generations.model_of(release, source, Path(tempfile.mkdtemp(dir=self.folder)))
+        return self.generations.model_of(family, source, Path(tempfile.mkdtemp(dir=self.folder)))
 
     def moments(self, model: Model) -> Weights:
         """Of the features that a float model has on the calibration data. Raises: ConfigError, what a build raises."""

@@ -11,6 +11,7 @@ from edgekit.cli.connect import show_failure
 from edgekit.cli.output import kibibytes, percent, print_table
 from edgekit.federated.rounds.gate_store import Gated
 from edgekit.federated.rounds.round import DONE, HALTED, Facts, Part, Result, Round, told
+from edgekit_train import family as families
 
 AGAIN = "'edgekit round resume' asks again, 'edgekit round abort' ends it"
 
@@ -81,7 +82,8 @@ def show(round_: Round, gated: Gated | None) -> None:
 
 def _about(round_: Round) -> str:
     subject = round_.subject
-    return f"{subject.app} {subject.release[:19]}, {subject.trainer} by {round_.plan.strategy}, from {round_.source}"
+    how = f"{subject.trainer} by {round_.plan.strategy}, from {round_.source}"
+    return f"{subject.app} of {families.brief(subject.family)}, {how}"
 
 
 def _row(part: Part) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from edgekit.federated.rounds.gate_store import Gated, Gates
 from edgekit.federated.rounds.round import CAME, LATE, OFFLINE, WAITING, Round
 from edgekit.page import words
 from edgekit.store import Store
+from edgekit_train import family as families
 
 MOST = 8
 STATES = {
@@ -32,7 +33,7 @@ class Shown:
     project: str
     app: str
     state: str
-    release: str
+    model: str
     how: str
     started_s: float
     pieces: tuple[Piece, ...]
@@ -54,7 +55,7 @@ def shown(found: Round, gated: Gated | None) -> Shown:
         words.cut(Path(subject.project).name),
         words.cut(subject.app),
         found.state,
-        words.release(subject.release),
+        words.release(families.model(subject.family) or subject.family),
         f"{words.cut(found.plan.strategy)}, {words.cut(subject.trainer)}",
         found.started_s,
         pieces([part.state for part in found.parts], STATES),

@@ -21,11 +21,12 @@ MOST_EXAMPLES = 100_000
 @dataclass(frozen=True)
 class Limits:
     """``norm``: the longest that a delta may be (L2, all arrays together). ``examples``: the most that a device can
-    have learned from, since the mean weighs by them.
+    have learned from, since the mean weighs by them. ``clipped``: devices hold the norm themselves, and exactly.
     """
 
     norm: float
     examples: int
+    clipped: bool = False
 
 
 def unclipped(base: Weights) -> Limits:
@@ -41,6 +42,12 @@ def reasons(update: Update, base: Weights, limits: Limits) -> list[str]:
     if not 1 <= update.examples <= limits.examples:
         wrong.append(f"examples: {update.examples}, where 1 to {limits.examples} can be")
     return wrong
+
+
+def broken(update: Update, base: Weights, limits: Limits) -> bool:
+    """Whether that is what no device sends that does its work: other arrays, or more than its own clip leaves."""
+    odd = any((*_names(update.delta, base), *_arrays(update.delta, base)))
+    return odd or (limits.clipped and any(_norm(update.delta, limits.norm)))
 
 
 def norm(delta: Weights) -> float:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy as FlowersStrategy
 
-from edgekit.errors import RoundError
+from edgekit.errors import BrokenUpdate, RoundError
 from edgekit.federated import checks
 from edgekit.federated.checks import Limits
 from edgekit.federated.flower_replies import medians, update_of
 from edgekit.federated.strategy import State, Strategy
 from edgekit_train.flower_records import ARRAYS, CONFIG, ROUND, record_of, weights_of
-from edgekit_train.update import Update
+from edgekit_train.update import Weights
 
 LOG = logging.getLogger("flwr")
 """Flower's, so that `flwr log` shows what is said."""
@@ -28,10 +28,13 @@ LOG = logging.getLogger("flwr")
 
 @dataclass
 class _Came:
-    """Of one round: the figures of each device that takes part, and how many replies do not."""
+    """Of one round: the figures of each device that takes part, how many replies do not, and how many of these have
+    given their devices away.
+    """
 
     figures: list[dict[str, float]] = field(default_factory=list)
     refused: int = 0
+    broken: int = 0
 
 
 class FlowerStrategy(FlowersStrategy):  # type: ignore[misc]  # flwr is in an environment of its own
@@ -70,25 +73,19 @@ class FlowerStrategy(FlowersStrategy):  # type: ignore[misc]  # flwr is in an en
         assert self._state, "a round begins with configure_train"
         came = _Came()
         try:
-            self._state = self._strategy.aggregate(self._state, self._sound(replies, self._state, came))
+            self._state = self._aggregated(list(replies), self._state, came)
         except RoundError as error:
             LOG.warning("round %d is refused: %s", server_round, error)
             came.figures.clear()
         counts = {"devices": len(came.figures), "refused": came.refused}
         return record_of(self._state.weights), MetricRecord({**medians(came.figures), **counts})
 
-    def _sound(self, replies: Iterable[Message], state: State, came: _Came) -> Iterator[Update]:
-        """The updates that may take part, one at a time; of the others it is said why not."""
+    def _aggregated(self, replies: list[Message], state: State, came: _Came) -> State:
+        """Each update is made twice, to be checked and to be combined, so that no two need to be in memory."""
         limits = self._limits or checks.unclipped(state.weights)
-        for reply in replies:
-            try:
-                update = update_of(reply, state.weights, limits)
-            except RoundError as error:
-                came.refused += 1
-                LOG.warning("node %d takes no part: %s", reply.metadata.src_node_id, error)
-            else:
-                came.figures.append(update.metrics)
-                yield update
+        sound = [reply for reply in replies if _is_sound(reply, state.weights, limits, came)]
+        updates = (update_of(reply, state.weights, limits) for reply in sound)
+        return self._strategy.without(came.broken).aggregate(state, updates)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -101,6 +98,18 @@ class FlowerStrategy(FlowersStrategy):  # type: ignore[misc]  # flwr is in an en
 
     def summary(self) -> None:
         LOG.info("edgekit: %s, from %d nodes on", self._strategy.name, self._nodes)
+
+
+def _is_sound(reply: Message, base: Weights, limits: Limits, came: _Came) -> bool:
+    """Whether it may take part, which is counted; else it is said why not."""
+    try:
+        came.figures.append(update_of(reply, base, limits).metrics)
+    except RoundError as error:
+        came.refused += 1
+        came.broken += isinstance(error, BrokenUpdate)
+        LOG.warning("node %d takes no part: %s", reply.metadata.src_node_id, error)
+        return False
+    return True
 
 
 def connected(grid: Grid, least: int, pause_s: float = 1.0) -> list[int]:

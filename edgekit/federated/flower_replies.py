@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Message, MetricRecord
 
-from edgekit.errors import RoundError
+from edgekit.errors import BrokenUpdate, RoundError
 from edgekit.federated import checks
 from edgekit.federated.checks import Limits
 from edgekit_train.flower_records import EXAMPLES, weights_of
@@ -22,7 +22,7 @@ MOST_LINE = 300
 def update_of(reply: Message, base: Weights, limits: Limits) -> Update:
     """The delta from ``base``, of the device that the node's number names; its round is Flower's run.
 
-    Raises: RoundError, saying what is wrong.
+    Raises: RoundError, saying what is wrong; BrokenUpdate for what no node has come to by its work.
     """
     if reply.has_error():
         raise RoundError(f"it answered with an error: {line(reply.error.reason)}")
@@ -37,7 +37,7 @@ def update_of(reply: Message, base: Weights, limits: Limits) -> Update:
     where = reply.metadata
     update = Update("flower", "", f"{where.run_id:032x}", f"{where.src_node_id}", told, delta, figures)
     if wrong := checks.reasons(update, base, limits):
-        raise RoundError("; ".join(wrong))
+        raise (BrokenUpdate if checks.broken(update, base, limits) else RoundError)("; ".join(wrong))
     return update
 
 

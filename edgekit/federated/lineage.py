@@ -21,7 +21,7 @@ HIDDEN = "devices that noise hides"
 @dataclass(frozen=True)
 class Lineage:
     """``number``: of the round in the store of its host; ``key``: its name anywhere, 32 hex digits.
-    ``release``: the one that its devices trained on, by its digest.
+    ``model``: the float model that its devices' releases were built from, by its digest.
 
     ``devices``, ``examples``: whose updates were combined, and how many samples they say to have learned from; 0 where
     nobody can know, or noise hides it.
@@ -31,7 +31,7 @@ class Lineage:
 
     number: int
     key: str
-    release: str
+    model: str
     strategy: str
     trainer: str
     devices: int
@@ -48,7 +48,7 @@ class Lineage:
         counts = [(count, noun) for count, noun in ((self.devices, "device"), (self.examples, "example")) if count]
         learned = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts) or HIDDEN
         before = f", upon {self.rounds - 1} before" if self.rounds > 1 else ""
-        of = f"{learned} by {self.strategy}, {self.trainer} of {self.release[:19]}{before}"
+        of = f"{learned} by {self.strategy}, {self.trainer} of model {self.model[:19]}{before}"
         return f"{self.number} ({self.key}) of {of}"
 
 
@@ -62,7 +62,7 @@ def of(manifest: Manifest) -> Lineage | None:
 
 
 def _read(told: Mapping[str, Any]) -> Lineage:
-    known: dict[str, Any] = {key: fields.text(told[key]) for key in ("key", "release", "strategy", "trainer")}
+    known: dict[str, Any] = {key: fields.text(told[key]) for key in ("key", "model", "strategy", "trainer")}
     known |= {key: fields.count(told[key]) for key in ("number", "devices", "examples", "rounds")}
     evaluation = told["evaluation"]
     return Lineage(**known, evaluation=None if evaluation is None else Paired.of(fields.table(evaluation)))

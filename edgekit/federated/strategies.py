@@ -45,27 +45,27 @@ def fedyogi(rate: float = Adaptive.rate) -> Strategy:
 
 def median(liars: int = 1) -> Strategy:
     """The median of each number (Yin et al., ICML 2018)."""
-    return _robust("median", lambda rows, _: coordinates.median(rows), 2 * liars + 1, liars)
+    return _robust("median", lambda rows, _: coordinates.median(rows), (2, 1), liars)
 
 
 def trimmed_mean(liars: int = 1) -> Strategy:
     """The mean of each number without so many at both ends (Yin et al., ICML 2018)."""
-    return _robust("trimmed-mean", coordinates.trimmed_mean, 2 * liars + 1, liars)
+    return _robust("trimmed-mean", coordinates.trimmed_mean, (2, 1), liars)
 
 
 def single_krum(liars: int = 1) -> Strategy:
     """The update that has the nearest neighbours (Blanchard et al., NIPS 2017)."""
-    return _robust("krum", krum.krum, 2 * liars + 3, liars)
+    return _robust("krum", krum.krum, (2, 3), liars)
 
 
 def multi_krum(liars: int = 1) -> Strategy:
     """The mean of the n - f - 2 that have the nearest ones (Blanchard et al., NIPS 2017)."""
-    return _robust("multi-krum", krum.multi_krum, 2 * liars + 3, liars)
+    return _robust("multi-krum", krum.multi_krum, (2, 3), liars)
 
 
 def bulyan(liars: int = 1) -> Strategy:
     """Krum's choice, then each number around its median (El Mhamdi et al., ICML 2018)."""
-    return _robust("bulyan", by_bulyan, 4 * liars + 3, liars)
+    return _robust("bulyan", by_bulyan, (4, 3), liars)
 
 
 def named(name: str, options: Mapping[str, float]) -> Strategy:
@@ -85,10 +85,17 @@ def _brought(name: str) -> Callable[..., Strategy]:
     return cast("Callable[..., Strategy]", plugins.load(GROUP, name))
 
 
-def _robust(name: str, combine: Callable[[Rows, int], Wide], least: int, liars: int) -> Strategy:
+def _robust(name: str, combine: Callable[[Rows, int], Wide], needs: tuple[int, int], liars: int) -> Strategy:
+    """``needs``: devices for each liar, and beside these."""
     if not isinstance(liars, int) or liars < 0:
         raise ConfigError(f"{name}: liars is {liars!r}", "give how many devices may lie, 0 or more")
-    return Strategy(name, by_rows(lambda rows: combine(rows, liars)), least)
+    each, beside = needs
+    return Strategy(
+        name,
+        by_rows(lambda rows: combine(rows, liars)),
+        each * liars + beside,
+        told_of=lambda broken: _robust(name, combine, needs, max(0, liars - broken)),
+    )
 
 
 MEANS = (fedavg, fedprox, fedadam, fedyogi)

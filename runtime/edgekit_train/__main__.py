@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
 
     add("key", words.key)
+    add("live", words.live)
     add("learn", words.learn, "app", "round_id")
     add("secure", words.secure, "app", "round_id")
     add("forget", words.forget, "app", "round_id")

@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 
 from edgekit_runtime import releases
 from edgekit_runtime.home import default_home
-from edgekit_train import learning, update
+from edgekit_train import family, learning, update
 from edgekit_train.flower_records import ARRAYS, CONFIG, EXAMPLES, METRICS, ROUND, record_of, weights_of
 from edgekit_train.task import Task
 from edgekit_train.trainer import added
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgekit_train.update import Update
 
-TASK = {"trainer": "trainer", "release": "release", "delta-clip": "clip", "delta-noise": "noise"}
+TASK = {"trainer": "trainer", "family": "family", "delta-clip": "clip", "delta-noise": "noise"}
 """Settings of a message that are fields of a task."""
 RENAMED = {"proximal-mu": "proximal"}
 """Of Flower's FedProx."""
@@ -46,10 +46,11 @@ def answered(message: Message, app: str) -> Message:
 
 
 def task_of(message: Message, app: str) -> Task:
-    """Of the release that is live, where the message names none. Raises: NotInstalled, ValueError."""
+    """Of the family of the release that is live, where the message names none. Raises: NotInstalled, ValueError."""
     told: dict[str, Any] = dict(message.content[CONFIG])
     fields = {TASK[name]: told.pop(name) for name in TASK if name in told}
-    fields.setdefault("release", releases.current(default_home(), app).digest)
+    live = releases.current(default_home(), app)
+    fields.setdefault("family", family.of(live.bundle.manifest, live.digest))
     config = {RENAMED.get(name, name): value for name, value in told.items() if name not in NOT_OURS}
     run, device = f"{message.metadata.run_id:032x}", f"{message.metadata.dst_node_id}"
     return Task(app, round=run, device=device, config=config, weights=weights_of(message.content[ARRAYS]), **fields)

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit_runtime import releases, serving
 from edgekit_runtime.errors import InvalidInput
 from edgekit_runtime.session import Session
-from edgekit_train import trainers, update
+from edgekit_train import family, trainers, update
 from edgekit_train.clipping import clip
 from edgekit_train.compression import compress
 from edgekit_train.noise import noised
@@ -51,12 +51,13 @@ def learn(home: Path, task: Task, residual: Weights) -> Learned:
     Raises: TrainingFailed, InvalidInput, NotInstalled, BundleError, EngineError.
     """
     started = time.monotonic()
-    fitted = _fitted(home, task, _release(home, task))
+    release = _release(home, task)
+    fitted = _fitted(home, task, release)
     seconds = {"seconds": round(time.monotonic() - started, 3)}
     try:
         delta, metrics = _bounded(fitted, task)
         sent = _compressed(delta, task, residual)
-        names = (task.app, task.release, task.round, task.device)
+        names = (task.app, release.digest, task.round, task.device)
         whole = Update(*names, fitted.examples, sent.delta, {**seconds, **metrics})
         return Learned(update.dump(whole, sent.packed), sent.residual)
     except ValueError as error:
@@ -64,12 +65,13 @@ def learn(home: Path, task: Task, residual: Weights) -> Learned:
 
 
 def _release(home: Path, task: Task) -> Release:
-    """The live one, which the task has to be for: of another one the features are others."""
+    """The live one, which the task has to be for: of another model the features are others."""
     found = releases.current(home, task.app)
-    if found.digest != task.release:
+    if (live := family.of(found.bundle.manifest, found.digest)) != task.family:
+        asked, serves = family.told(task.family), family.told(live)
         raise TrainingFailed(
-            f"{task.app}: the round is of release {task.release[:19]}, live here is {found.digest[:19]}",
-            "push the release of the round, or start a round of this one",
+            f"{task.app}: the round is of {asked}, live here is {serves}",
+            "push a release of the round's model, or start a round of this one",
         )
     return found
 

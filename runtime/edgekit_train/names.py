@@ -27,7 +27,7 @@ def _matched(pattern: re.Pattern[str], value: object) -> str:
 
 
 def short(value: object) -> str:
-    """Of a release or a tensor: a printable line of up to 199 characters. Raises: ValueError."""
+    """Of a release, a family or a tensor: a printable line of up to 199 characters. Raises: ValueError."""
     text = fields.text(value)
     if not 0 < len(text) < 200 or not text.isprintable():
         raise ValueError(f"no name: {text[:80]!r}")

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 FORMAT, SCHEMA_VERSION = "edgekit-task", "1"
 MOST_SETTINGS = 100
-_TEXTS = ("app", "release", "round", "device", "trainer")
+_TEXTS = ("app", "family", "round", "device", "trainer")
 _KEYS = {"format", "schema_version", *_TEXTS, "config", "sending"}
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """``release``: the digest of the one that is live there, whose features are learned from. ``round``: 32 hex digits.
-    ``device``: the name under which it answers. ``trainer``: a name of ``trainers``; ``config``: its settings.
-    ``weights``: float32, what training starts from; {} for what the trainer itself begins with.
+    """``family``: that of the release that is live there (``family.of``), whose features are learned from.
+    ``round``: 32 hex digits. ``device``: the name under which it answers. ``trainer``: a name of ``trainers``;
+    ``config``: its settings. ``weights``: float32, what training starts from; {} for what the trainer begins with.
 
     ``clip``: the longest delta, by L2 over all tensors; ``noise``: the standard deviation of what is added to each of
     its numbers, on the device; it needs a clip, for it hides as much as that. ``secure``: how the numbers of a secure
@@ -34,7 +34,7 @@ class Task:
     """
 
     app: str
-    release: str
+    family: str
     round: str
     device: str
     trainer: str = "head"
@@ -49,7 +49,7 @@ class Task:
         return isinstance(other, Task) and dump(self) == dump(other)
 
     def __hash__(self) -> int:
-        return hash((self.app, self.release, self.round, self.device))
+        return hash((self.app, self.family, self.round, self.device))
 
 
 def dump(task: Task) -> bytes:
@@ -111,7 +111,7 @@ def _secure(value: object) -> Encoding | None:
 def _check(task: Task) -> None:
     """Raises: ValueError."""
     names.round_id(task.round)
-    names.short(task.release)
+    names.short(task.family)
     for word in (task.app, task.device, task.trainer, *task.config):
         names.word(word)
     if len(task.config) > MOST_SETTINGS:

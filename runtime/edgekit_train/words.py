@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from edgekit_runtime import audit, durable, trust, verify
+from edgekit_runtime import audit, durable, releases, trust, verify
+from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.home import held
-from edgekit_train import device_key, learning, task, update
+from edgekit_train import device_key, family, learning, task, update
 from edgekit_train.round_files import MOST, RoundFiles
 from edgekit_train.trainer import TrainingFailed
 
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 def key(home: Path) -> dict[str, Any]:
     """The device's public key; made where there is none. Raises: DeviceError, OSError."""
     return {"public": device_key.public(home)}
+
+
+def live(home: Path) -> dict[str, Any]:
+    """The apps that are live on this device, each with its release and the family of that; or why it has none."""
+    return {"apps": [{"app": app, **_live(home, app)} for app in releases.apps(home)]}
+
+
+def _live(home: Path, app: str) -> dict[str, Any]:
+    try:
+        found = releases.current(home, app)
+    except EdgekitError as error:
+        return {"error": error.as_dict()}
+    return {"release": found.digest, "family": family.of(found.bundle.manifest, found.digest)}
 
 
 def learn(home: Path, app: str, round_id: str) -> dict[str, Any]:

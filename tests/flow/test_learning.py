@@ -24,6 +24,7 @@ from edgekit.precision import Precision
 from edgekit.transports import Transport
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.session import of_bundle
+from edgekit_train import family as families
 from edgekit_train import features, heads, task, update
 from edgekit_train.compression import Compression
 from edgekit_train.task import Task
@@ -79,7 +80,8 @@ def test_a_device_learns_from_what_it_has_seen(project: Path) -> None:
         parcel = built(project / "bundle")
         push.push(push.open_parcel(parcel.root), fleet.load(project)[0], link, lambda line: None)
         start = head.weights_of(open_model(DIGITS / "digits.onnx"))
-        asked = Task("digits", parcel.digest, ROUND, "desk", config={"epochs": 20}, weights=start)
+        family = families.of(parcel.manifest, parcel.digest)
+        asked = Task("digits", family, ROUND, "desk", config={"epochs": 20}, weights=start)
         with pytest.raises(DeviceError, match="digits: this device has kept no samples"):
             ask(link, home, asked)
         x, labels = digits()

@@ -105,7 +105,7 @@ def learn(store: Store, fleet: Fleet) -> None:
             continue
         result = Result(len(parts), 3240, 0.5, 0.91, 0.94, 100)
         book.finish(book.choose(noted, ()), result)
-        Gates(store).note(begun.number, Gated("", Paired(100, 89, 2, 5), {"raspberry-pi-5": digest("fourth")}))
+        Gates(store).note(begun.number, Gated("", Paired(100, 89, 2, 5), {"raspberry-pi-5": digest("fourth")}), "")
 
 
 def alerts(fleet: Fleet) -> list[Alert]:

@@ -22,6 +22,7 @@ from edgekit.federated.rounds.running import Ways
 from edgekit.fleet import Device
 from edgekit.store import Store
 from edgekit_train import device_key, heads
+from edgekit_train import family as families
 from edgekit_train import task as tasks
 from edgekit_train import update as updates
 from edgekit_train.clipping import clip
@@ -29,7 +30,8 @@ from edgekit_train.device_key import digest_of
 from edgekit_train.head_trainer import HeadTrainer
 from edgekit_train.update import Update, Weights
 
-SUBJECT = Subject("/project", "digits", "sha256:" + "a" * 64, "head")
+RELEASE = "sha256:" + "c" * 64
+SUBJECT = Subject("/project", "digits", families.named("sha256:" + "a" * 64, "sha256:" + "b" * 64), "head")
 START: Weights = heads.initial([4, 3])
 AWAY = Answer(OFFLINE, error={"code": "connect", "message": "no answer", "hint": None})
 BROKEN = Answer(FAILED, error={"code": "training", "message": "no samples", "hint": None})
@@ -94,7 +96,7 @@ def learned(ask: Ask) -> Update:
     asked = tasks.parse(ask.task, 1 << 20)
     assert (asked.device, asked.app, asked.round) == (ask.device.name, ask.app, ask.key)
     fitted = HeadTrainer().fit(asked.weights, samples(asked.device), asked.config)
-    names = (asked.app, asked.release, asked.round, asked.device)
+    names = (asked.app, RELEASE, asked.round, asked.device)
     if asked.clip is None:
         return Update(*names, fitted.examples, fitted.delta, fitted.metrics)
     clipped = clip(fitted.delta, asked.clip)
@@ -106,6 +108,11 @@ def times(factor: float) -> Lie:
     return lambda update: replace(
         update, delta={name: array * np.float32(factor) for name, array in update.delta.items()}
     )
+
+
+def nowhere(update: Update) -> Update:
+    """What no device comes to that does its work."""
+    return times(np.nan)(update)
 
 
 @dataclass

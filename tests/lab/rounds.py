@@ -29,12 +29,12 @@ BASE = f"sha256:{'a' * 64}"
 
 @dataclass(frozen=True)
 class Past:
-    """Of which release and project, and what it began with and came to."""
+    """Of which family and project, and what it began with and came to."""
 
     project: str
     start: Weights
     result: Weights
-    release: str = BASE
+    family: str = BASE
     app: str = "digits"
     trainer: str = "head"
     source: str = "digits.onnx"
@@ -42,7 +42,7 @@ class Past:
 
 def begun(store: Store, past: Past, devices: int = 4) -> Round:
     """One that runs; its last device failed."""
-    book, subject = Book(store), Subject(past.project, past.app, past.release, past.trainer)
+    book, subject = Book(store), Subject(past.project, past.app, past.family, past.trainer)
     names = [f"pi-{i}" for i in range(devices)]
     key = hashlib.sha256(f"{past.project}{len(book.last(1000))}".encode()).hexdigest()[:32]
     parts = tuple(Part(name) for name in names)

@@ -25,7 +25,7 @@ from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.releases import Release
 from edgekit_runtime.session import Session
 from edgekit_runtime.tensors import TensorSpec
-from edgekit_train import device_key, update, words
+from edgekit_train import device_key, family, update, words
 from edgekit_train import task as tasks
 from edgekit_train.head_trainer import HeadTrainer
 from edgekit_train.samples import Samples
@@ -88,7 +88,8 @@ def shipped() -> dict[str, Array]:
 
 
 def a_task(live: Release, **changes: Any) -> Task:
-    return replace(Task(APP, live.digest, ROUND, "pi-1", weights=shipped()), **changes)
+    of = family.of(live.bundle.manifest, live.digest)
+    return replace(Task(APP, of, ROUND, "pi-1", weights=shipped()), **changes)
 
 
 def send(home: Path, asked: Task, signer: Signer, place: str = ROUND) -> None:

@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 from edgekit.signing import Signer
+from edgekit_runtime import bundle as bundles
+from edgekit_runtime import releases
 from edgekit_runtime.releases import Release
 from edgekit_runtime.session import of_release
 from edgekit_train import __main__ as main
-from edgekit_train import device_key, learning, words
+from edgekit_train import device_key, family, learning, words
 from edgekit_train.clipping import norm
 from edgekit_train.compression import Compression
 from edgekit_train.normalization import MEAN, SQUARE
@@ -67,6 +69,29 @@ def test_a_device_learns_what_the_task_asks_for(home: Path, live: Release, signe
     assert line["signer"] in signer.allowed_line()
     for name, array in wanted.delta.items():
         np.testing.assert_allclose(found.delta[name], array, atol=1e-4)
+
+
+def test_what_is_live_tells_of_which_model_it_is(home: Path, live: Release, signer: Signer, tmp_path: Path) -> None:
+    """The same for releases of one model for several targets; one that does not tell stands for itself."""
+    assert words.live(home) == {"apps": [{"app": APP, "release": live.digest, "family": live.digest}]}
+    model, inputs = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+    told, found = {"source": {"digest": model}, "preprocess": inputs}, set[str]()
+    for target in ("pi", "jetson"):
+        made = contents()
+        made = replace(made, manifest=replace(made.manifest, provenance=told, target=target))
+        go_live(write(tmp_path / target, signer, made), home)
+        [now] = words.live(home)["apps"]
+        assert now["family"] == family.named(model, inputs)
+        found.add(now["release"])
+        send(home, a_task(releases.current(home, APP), round=OTHER), signer, OTHER)
+    assert len(found) == 2
+    assert read(words.learn(home, APP, OTHER)).release == now["release"]
+
+
+def test_an_app_that_is_damaged_is_told_as_such(home: Path, live: Release) -> None:
+    bundles.blob_path(home, live.bundle.config.digest).write_bytes(b"{}")
+    [now] = words.live(home)["apps"]
+    assert (now["app"], now["error"]["code"]) == (APP, "digest_mismatch")
 
 
 def test_the_update_is_signed_by_the_device_s_own_key(

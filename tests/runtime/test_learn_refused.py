@@ -77,9 +77,9 @@ class TestRefused:
         send(home, a_task(live, **change), signer)
         self.refused(home, TrainingFailed, f"the task of {APP} is of")
 
-    def test_a_task_for_another_release(self, home: Path, live: Release, signer: Signer) -> None:
-        send(home, a_task(live, release="sha256:" + "0" * 64), signer)
-        self.refused(home, TrainingFailed, f"live here is {live.digest[:19]}")
+    def test_a_task_for_another_model(self, home: Path, live: Release, signer: Signer) -> None:
+        send(home, a_task(live, family="sha256:" + "0" * 64), signer)
+        self.refused(home, TrainingFailed, f"live here is model {live.digest[:19]}")
 
     def test_a_signed_file_that_is_no_task(self, home: Path, live: Release, signer: Signer) -> None:
         send(home, a_task(live), signer)

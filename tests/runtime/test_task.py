@@ -33,7 +33,7 @@ def tasks(draw: st.DrawFn) -> Task:
     clip = draw(st.none() | ABOVE_0)
     return Task(
         app=draw(WORD),
-        release=draw(LABEL),
+        family=draw(LABEL),
         round=draw(st.from_regex(r"[0-9a-f]{32}", fullmatch=True)),
         device=draw(WORD),
         trainer=draw(WORD),
@@ -126,7 +126,7 @@ SENDING = {"clip": 1.0, "noise": 0.5, "compression": None}
         {"device": ""},
         {"trainer": "a b"},
         {"round": "0" * 31},
-        {"release": "\n"},
+        {"family": "\n"},
         {"config": "[]"},
         {"config": '{"a b": 1}'},
         {"config": '{"a": null}'},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekit.errors import RoundError, SignatureError
+from edgekit.errors import BrokenUpdate, RoundError, SignatureError
 from edgekit.federated import checks
 from edgekit.federated.checks import Limits
 from edgekit.federated.rounds import signatures
@@ -25,7 +25,6 @@ class Expected:
     """What an update of a round is held to: by its names, and by the weights that the round began with."""
 
     app: str
-    release: str
     key: str
     base: Weights
     limits: Limits
@@ -36,8 +35,7 @@ class Expected:
 
 
 def expected(round_: Round, base: Weights) -> Expected:
-    subject = round_.subject
-    return Expected(subject.app, subject.release, round_.key, base, limits(round_.plan, base))
+    return Expected(round_.subject.app, round_.key, base, limits(round_.plan, base))
 
 
 def limits(plan: Plan, base: Weights) -> Limits:
@@ -46,8 +44,9 @@ def limits(plan: Plan, base: Weights) -> Limits:
         return checks.unclipped(base)
     numbers: float = sum(array.size for array in base.values())
     norm = plan.clip + (plan.noise or 0.0) * (numbers**0.5 + 6)  # beyond six deviations is nobody
-    share = plan.compression.share if plan.compression else 1.0
-    return Limits(norm * (ROUNDED / share if plan.compression else 1.001), checks.MOST_EXAMPLES)
+    if plan.compression:
+        return Limits(norm * ROUNDED / plan.compression.share, checks.MOST_EXAMPLES)
+    return Limits(1.001 * norm, checks.MOST_EXAMPLES, clipped=True)
 
 
 def most_bytes(base: Weights) -> int:
@@ -59,7 +58,8 @@ def most_bytes(base: Weights) -> int:
 def admitted(device: str, answer: Answer, expected: Expected, known: str | None) -> tuple[Update, str]:
     """The update, and the key that it is signed with, ``KIND BLOB``. ``known``: the device's, once it was seen.
 
-    Raises: RoundError for what is wrong with it, in a line that names the device.
+    Raises: RoundError for what is wrong with it, in a line that names the device; BrokenUpdate for what the device has
+    signed and cannot have come to by its work.
     """
     if len(answer.update) > expected.most_bytes:
         raise RoundError(f"{device}: {len(answer.update)} bytes, where at most {expected.most_bytes} can be")
@@ -68,17 +68,19 @@ def admitted(device: str, answer: Answer, expected: Expected, known: str | None)
     try:
         update = updates.parse(answer.update, expected.most_bytes)
     except ValueError as error:
-        raise RoundError(f"{device}: no update: {str(error)[:200]}") from error
-    wrong = [*_names(device, update, expected), *checks.reasons(update, expected.base, expected.limits)]
-    if wrong:
-        raise RoundError(f"{device}: {'; '.join(wrong)}")
+        raise BrokenUpdate(f"{device}: no update: {str(error)[:200]}") from error
+    misnamed, held = _names(device, update, expected), (expected.base, expected.limits)
+    if wrong := [*misnamed, *checks.reasons(update, *held)]:
+        kind = BrokenUpdate if misnamed or checks.broken(update, *held) else RoundError
+        raise kind(f"{device}: {'; '.join(wrong)}")
     return update, public
 
 
 def facts(answer: Answer, update: Update) -> Facts:
     """What is told and kept of an update."""
     size, digest, seconds = len(answer.update), digest_of(answer.update), update.metrics.get("seconds", 0.0)
-    return Facts(digest, size, update.examples, checks.norm(update.delta), update.metrics, seconds)
+    norm = checks.norm(update.delta)
+    return Facts(digest, size, update.examples, norm, update.metrics, seconds, release=update.release)
 
 
 def key_of(device: str, told: str, known: str | None) -> str:
@@ -98,7 +100,7 @@ def key_of(device: str, told: str, known: str | None) -> str:
 
 def _names(device: str, update: Update, expected: Expected) -> list[str]:
     """What it says it belongs to, where that is not what was asked."""
-    names = {"device": device, "app": expected.app, "release": expected.release, "round": expected.key}
+    names = {"device": device, "app": expected.app, "round": expected.key}
     given = {name: str(getattr(update, name)) for name in names}
     return [
         f"{name}: {given[name][:80]!r}, where {names[name]!r} was asked" for name in names if given[name] != names[name]

@@ -66,10 +66,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Live:
-    """The release of an app that a device serves, by its digest; or why that is not known."""
+    """An app that a device serves, its release by the digest, and the family of that; or why it is not known."""
 
     app: str = ""
     release: str = ""
+    family: str = ""
     error: dict[str, str | None] | None = None
 
 
@@ -102,7 +103,7 @@ def look(device: Device, app: str, *, accept_new_host_key: bool = False) -> Live
     """Which release of an app is live on a device; of its only one where none is named."""
     try:
         with reached(device, _options(accept_new_host_key)) as transport:
-            apps = devices.call(transport, "status").get("apps")
+            apps = devices.train(transport, "live").get("apps")
     except EdgekitError as error:
         return Live(error=error.as_dict())
     return _live(device.name, apps, app)
@@ -117,10 +118,12 @@ def key(device: Device, *, accept_new_host_key: bool = False) -> str:
 def _live(name: str, apps: object, app: str) -> Live:
     """Of what a device says of its apps."""
     said = [each for each in apps if isinstance(each, dict)] if isinstance(apps, list) else []
-    served = {str(each.get("app")): each.get("current") for each in said if app in ("", each.get("app"))}
-    found = [Live(of, str(current.get("digest"))) for of, current in served.items() if isinstance(current, dict)]
+    found = [each for each in said if app in ("", each.get("app"))]
+    if len(found) == 1 and isinstance(error := found[0].get("error"), dict):
+        return Live(error=error)
     if len(found) == 1:
-        return found[0]
+        names = [str(found[0].get(name)) for name in ("app", "release", "family")]
+        return Live(names[0], names[1], names[2])
     if found:
         why = ConfigError(f"{name}: serves several apps", 'write app = "…" into edgekit.toml')
     else:

@@ -1,4 +1,4 @@
-"""Beginning: which release a round is about, and which weights it begins with."""
+"""Beginning: which model a round is about, and which weights it begins with."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from edgekit.federated.strategy import State, Strategy
 from edgekit.fleet import Device
 from edgekit.model import Model
 from edgekit.passes import head
+from edgekit_train import family as families
 from edgekit_train import tensor_file
 from edgekit_train.update import Weights
 
@@ -41,32 +42,35 @@ class Start:
 
 
 def live(devices: Sequence[Device], app: str, pool: Executor, *, accept_new_host_key: bool = False) -> Live:
-    """The app, and its release that those devices serve which answer. Raises: ConfigError, RoundError."""
+    """The app, and a release of it of the family that those devices serve which answer.
+
+    Raises: ConfigError, RoundError.
+    """
     work = partial(look, app=app, accept_new_host_key=accept_new_host_key)
     found = {device.name: future.result() for device, future in fanout.each(pool, work, devices)}
     return agreed({device.name: found[device.name] for device in devices})
 
 
 def agreed(found: Mapping[str, Live]) -> Live:
-    """The one that all serve, of those that have answered. Raises: ConfigError, RoundError."""
+    """One whose family all serve, of those that have answered. Raises: ConfigError, RoundError."""
+    live = {name: each for name, each in found.items() if each.error is None}
     served: dict[tuple[str, str], list[str]] = {}
-    for name, each in found.items():
-        if each.error is None:
-            served.setdefault((each.app, each.release), []).append(name)
+    for name, each in live.items():
+        served.setdefault((each.app, each.family), []).append(name)
     if not served:
         first = next(iter(found.values())).error or {}
         raise RoundError(str(first.get("message")), first.get("hint"))
     if len(served) > 1:
-        several = "; ".join(f"{app} {release[:19]}: {_names(names)}" for (app, release), names in served.items())
+        several = "; ".join(f"{app} of {families.told(of)}: {_names(names)}" for (app, of), names in served.items())
         raise ConfigError(
-            f"these devices serve {told(len(served), 'release')}: {several}", "choose devices of one with --to"
+            f"these devices serve {told(len(served), 'model')}: {several}", "choose devices of one with --to"
         )
-    return Live(*next(iter(served)))
+    return next(iter(live.values()))
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where weights can come from. ``model``: the float model that the release was built from; None for none.
+    """Where weights can come from. ``model``: the float model that the releases were built from; None for none.
 
     ``moments``: gives those of its features, as ``merging`` has them.
     """

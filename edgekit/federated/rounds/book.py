@@ -73,7 +73,7 @@ class Book:
         return self._one(select(func.max(ROUNDS.c.number)).where(*own, ROUNDS.c.state == DONE))
 
     def last_clip(self, subject: Subject) -> float | None:
-        """What the clip of the last round of the same trainer, on whatever release, is to become."""
+        """What the clip of the last round of the same trainer, of whatever model, is to become."""
         own = [ROUNDS.c[name] == getattr(subject, name) for name in ("project", "app", "trainer")]
         last = self._one(select(func.max(ROUNDS.c.number)).where(*own, ROUNDS.c.state == DONE))
         return last.result.clip if last and last.result else None
@@ -92,9 +92,9 @@ class Book:
             state = connection.execute(select(ROUNDS.c.state).where(ROUNDS.c.number == round_.number)).scalar_one()
         return replace(round_, state=state, parts=tuple(noted.get(part.device, part) for part in round_.parts))
 
-    def choose(self, round_: Round, uses: Sequence[Use]) -> Round:
+    def choose(self, round_: Round, uses: Sequence[Use], broken: int = 0) -> Round:
         """A running round is decided; one that somebody has decided or aborted meanwhile is as they left it."""
-        news = {"state": DECIDED, "used": [asdict(use) for use in uses], "reason": None}
+        news = {"state": DECIDED, "used": [asdict(use) for use in uses], "broken": broken, "reason": None}
         return self._changed(round_, news, RUNNING)
 
     def finish(self, round_: Round, result: Result) -> Round:
@@ -124,9 +124,10 @@ def _load(connection: Connection, number: int) -> Round:
     row = connection.execute(select(ROUNDS).where(ROUNDS.c.number == number)).one()
     parts = connection.execute(select(PARTS).where(PARTS.c.round == number).order_by(PARTS.c.position))
     return Round(
-        row.number, row.key, Subject(row.project, row.app, row.release, row.trainer), msgspec.convert(row.plan, Plan),
+        row.number, row.key, Subject(row.project, row.app, row.family, row.trainer), msgspec.convert(row.plan, Plan),
         row.state, row.started_s, row.source, tuple(_part(each) for each in parts), row.follows,
         msgspec.convert(row.used, tuple[Use, ...]), msgspec.convert(row.result, Result | None), row.reason,
+        row.broken,
     )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgekit.federated.rounds.round import CAME, DECIDED, HALTED, LATE, RUNNING, Part, Round, Use, told
+from edgekit.errors import BrokenUpdate
+from edgekit.federated.rounds.round import CAME, DECIDED, HALTED, LATE, REFUSED, RUNNING, Part, Round, Use, told
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ def uses(round_: Round, before: Round | None) -> tuple[Use, ...]:
     known, asked = {use.device for use in own}, {part.device for part in round_.parts}
     late = (part for part in before.of(LATE) if part.device in asked - known)
     return own + tuple(_use(before, part, 1) for part in late)
+
+
+def broken(round_: Round) -> int:
+    """How many of its devices have given themselves away, and so are no liars that a strategy has to reckon with."""
+    return sum((part.error or {}).get("code") == BrokenUpdate.code for part in round_.of(REFUSED))
 
 
 def _use(round_: Round, part: Part, behind: int) -> Use:

@@ -1,4 +1,4 @@
-"""The store's book of the gate: which rounds became builds, which did not and why, and which round a release is of."""
+"""The store's book of the gate: which rounds became builds, which did not and why, and which round a model is of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, Column, Float, Integer, String, Table, Text, select
+from sqlalchemy import JSON, Column, Float, Integer, String, Table, Text, func, select
 
 from edgekit.federated.paired import Paired
 from edgekit.store import METADATA, Store
@@ -26,6 +26,7 @@ BUILDS = Table(
     METADATA,
     Column("release", String(80), primary_key=True),
     Column("round", Integer, nullable=False, index=True),
+    Column("family", String(200), nullable=False, index=True),
     Column("target", String(64), nullable=False),
     Column("at_s", Float, nullable=False),
 )
@@ -55,12 +56,14 @@ class Gates:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def note(self, number: int, gated: Gated) -> None:
+    def note(self, number: int, gated: Gated, family: str) -> None:
+        """``family``: of all its releases."""
         own = {"round": number, "at_s": time.time()}
+        built = {**own, "family": family}
         told = {"reason": gated.reason, "evaluation": gated.evaluation.as_dict()}
         with self._store.transaction(UNKEPT) as connection:
             upsert(connection, GATES, [{**own, **told}])
-            upsert(connection, BUILDS, ({**own, "release": d, "target": name} for name, d in gated.releases.items()))
+            upsert(connection, BUILDS, [{**built, "release": d, "target": name} for name, d in gated.releases.items()])
 
     def of(self, numbers: Iterable[int]) -> dict[int, Gated]:
         """By the number of the round, where it has been there."""
@@ -78,9 +81,9 @@ class Gates:
             for row in rows
         }
 
-    def maker(self, release: str) -> int | None:
-        """The number of the round that a release was built of; None for one of no round here."""
-        query = select(BUILDS.c.round).where(BUILDS.c.release == release)
+    def maker(self, family: str) -> int | None:
+        """The number of the round that releases of a family were built of; None for those of no round here."""
+        query = select(func.min(BUILDS.c.round)).where(BUILDS.c.family == family)
         with self._store.transaction(UNREAD) as connection:
             found: int | None = connection.execute(query).scalar()
         return found

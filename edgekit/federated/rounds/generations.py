@@ -1,4 +1,4 @@
-"""Generations: the rounds that a release came of, and the float model that it was built from.
+"""Generations: the rounds that releases came of, and the float model that they were built from.
 
 What was built of a round is what devices train on next, and so on: each generation is merged into what the one before
 has left, down to the model that the project began with.
@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit.errors import ConfigError
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.gate_store import Gates
 from edgekit.federated.rounds.round import Round
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.model import Model
 from edgekit.passes import head
+from edgekit_train import family as families
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class Generations:
     gates: Gates
     project: str
 
-    def of(self, release: str) -> tuple[Round, ...]:
-        """The rounds whose builds led to a release, the oldest first; none for one that no round was built to."""
+    def of(self, family: str) -> tuple[Round, ...]:
+        """The rounds whose builds led to a family of releases, the oldest first; none where no round did."""
         found: list[Round] = []
-        number = self.gates.maker(release)
+        number = self.gates.maker(family)
         while number is not None and (not found or number < found[0].number):
             found.insert(0, self.book.find(self.project, number))
-            number = self.gates.maker(found[0].subject.release)
+            number = self.gates.maker(found[0].subject.family)
         return tuple(found)
 
     def chain(self, round_: Round) -> tuple[Round, ...]:
@@ -43,20 +45,33 @@ class Generations:
 
     def rounds(self, round_: Round) -> int:
         """How many led to its weights, since the head that the project's model came with."""
-        ends = (*self.of(round_.subject.release), round_)
+        ends = (*self.of(round_.subject.family), round_)
         return len({each.number for end in ends for each in self.chain(end)})
 
-    def model_of(self, release: str, source: Model, folder: Path) -> Model:
-        """The float model that a release was built from, in a file below ``folder``; ``source`` is the project's.
+    def model_of(self, family: str, source: Model, folder: Path) -> Model:
+        """The float model that releases were built from, in a file below ``folder``; ``source`` is the project's.
 
-        Raises: also RoundError for files that are gone, ConversionError, InvalidInput, EngineError.
+        Raises: also ConfigError for a project whose model is another by now, RoundError for files that are gone,
+        ConversionError, InvalidInput, EngineError.
         """
-        model = source
-        for each in self.of(release):
+        rounds, model = self.of(family), source
+        _check_source(rounds[0].subject.family if rounds else family, source)
+        for each in rounds:
             place = folder / str(each.number)
             place.mkdir()
             model = head.merged(model, Shelf(each.key).head(), place / source.path.name)
         return model
+
+
+def _check_source(first: str, source: Model) -> None:
+    """That the first of these families was built from it."""
+    told = families.model(first)
+    if told is not None and told != source.digest:
+        raise ConfigError(
+            f"{source.path.name} is not the model that the devices' release was built from: it is {source.digest[:19]},"
+            f" that was {told[:19]}",
+            "build and push it first, or name that model in edgekit.toml",
+        )
 
 
 def _before(round_: Round) -> int | None:

@@ -1,4 +1,4 @@
-"""Round: devices of one release learn from the same weights, and what they learned becomes the next ones.
+"""Round: devices that serve one model learn from the same weights, and what they learned becomes the next ones.
 
 What is here is pure: the value, and what its state says about each device. ``running`` carries one on.
 """
@@ -20,11 +20,11 @@ RUNNING, DECIDED, DONE, HALTED, ABORTED = "running", "decided", "done", "halted"
 
 @dataclass(frozen=True)
 class Subject:
-    """What weights belong to; those of one are of no use to another. ``release``: its digest."""
+    """What weights belong to; those of one are of no use to another. ``family``: of the releases that devices serve."""
 
     project: str
     app: str
-    release: str
+    family: str
     trainer: str
 
 
@@ -57,7 +57,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of an update that is here: its digest and bytes as a file, the norm of its delta, how long the device took.
+    """Of an update that is here: its digest and bytes as a file, the norm of its delta, how long the device took, and
+    the digest of the ``release`` that it has learned on.
 
     ``masked``: it is one part of a secure sum, of which the host knows neither examples nor norm.
     """
@@ -69,6 +70,7 @@ class Facts:
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     masked: bool = False
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Round:
     """All that is known of one. ``number`` is the store's name for it, ``key`` the devices' (32 hex digits).
 
     ``source``: where its weights came from, told. ``follows``: the number of the round that it was begun by.
+    ``broken``: how many updates had given their devices away, when it was decided; see ``BrokenUpdate``.
     """
 
     number: int
@@ -129,6 +132,7 @@ class Round:
     used: tuple[Use, ...] = ()
     result: Result | None = None
     reason: str | None = None
+    broken: int = 0
 
     def of(self, *states: str) -> tuple[Part, ...]:
         """The devices that are in one of these states."""

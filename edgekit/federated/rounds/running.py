@@ -21,6 +21,7 @@ from edgekit.federated.rounds import admission, combining, deciding, private, su
 from edgekit.federated.rounds.asking import Ask, forget
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.crowd import Crowd, Heard
+from edgekit.federated.rounds.deciding import Decision
 from edgekit.federated.rounds.evaluating import Judge
 from edgekit.federated.rounds.key_book import KeyBook
 from edgekit.federated.rounds.ledger_book import LedgerBook
@@ -116,20 +117,25 @@ def _one(round_: Round, crowd: Crowd, ways: Ways) -> Round:
 
 def _gathered(round_: Round, crowd: Crowd, ways: Ways) -> Round:
     """Decided, or halted for want of updates; devices are asked until one of both is so."""
-    least, until = _strategy(round_).least, time.monotonic() + round_.plan.deadline_s
+    until = time.monotonic() + round_.plan.deadline_s
     round_ = ways.book.note(round_, *(_anew(part, ways) for part in round_.left))
-    decision = deciding.decide(round_, _uses(round_, ways), least, over=not round_.of(WAITING))
+    decision = _decision(round_, ways, over=not round_.of(WAITING))
     with closing(crowd.heard(round_.number, _asks(round_, until, ways), until)) as answers:
         while decision.state == RUNNING == round_.state:
             heard = next(answers, None)
             round_ = _hear(round_, heard, ways) if heard else round_
-            decision = deciding.decide(round_, _uses(round_, ways), least, over=heard is None)
+            decision = _decision(round_, ways, over=heard is None)
     if round_.state != RUNNING:
         return round_
     ways.line(f"round {round_.number}: {decision.line}")
     if decision.state == HALTED:
         return ways.book.turn(round_, HALTED, decision.line)
-    return ways.book.choose(round_, _uses(round_, ways))
+    return ways.book.choose(round_, _uses(round_, ways), deciding.broken(round_))
+
+
+def _decision(round_: Round, ways: Ways, *, over: bool) -> Decision:
+    least = _strategy(round_).without(deciding.broken(round_)).least
+    return deciding.decide(round_, _uses(round_, ways), least, over=over)
 
 
 def _summed(round_: Round, ways: Ways) -> Round:
@@ -214,7 +220,7 @@ def _admitted(round_: Round, heard: Heard, state: str, ways: Ways) -> Part:
 
 
 def _combined(round_: Round, ways: Ways) -> Round:
-    strategy, shelf = _strategy(round_), Shelf(round_.key)
+    strategy, shelf = _strategy(round_).without(round_.broken), Shelf(round_.key)
     ways.ledgers.enter(round_)
     state = combining.combined(round_, strategy)
     shelf.keep_result(state, strategy.name)

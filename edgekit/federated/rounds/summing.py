@@ -96,8 +96,9 @@ def mean(round_: Round, total: Vector, weights: Weights) -> tuple[bytes, int]:
     Raises: RoundError for a total that no honest devices have.
     """
     subject = round_.subject
+    names = (subject.app, subject.family, round_.key, TOGETHER)  # of whichever releases
     try:
         delta, examples = private.encoding(round_.plan, len(round_.parts)).decode(total, weights)
     except ValueError as error:
         raise RoundError(f"secure aggregation: {error}", "start another round") from error
-    return updates.dump(Update(subject.app, subject.release, round_.key, TOGETHER, examples, delta)), examples
+    return updates.dump(Update(*names, examples, delta)), examples

@@ -13,7 +13,7 @@ ROUNDS = Table(
     Column("key", String(32), nullable=False, unique=True),
     Column("project", Text, nullable=False),
     Column("app", String(64), nullable=False),
-    Column("release", String(80), nullable=False),
+    Column("family", String(200), nullable=False),
     Column("trainer", String(64), nullable=False),
     Column("plan", JSON, nullable=False),
     Column("state", String(16), nullable=False),
@@ -23,6 +23,7 @@ ROUNDS = Table(
     Column("used", JSON, nullable=False),
     Column("result", JSON(none_as_null=True)),
     Column("reason", Text),
+    Column("broken", Integer, nullable=False, default=0),
 )
 PARTS = Table(
     "round_parts",

@@ -18,7 +18,7 @@ def task(round_: Round, device: str, weights: Weights) -> bytes:
     """
     subject, plan = round_.subject, round_.plan
     config = {**named(plan.strategy, plan.options).config, **plan.config}
-    names = (subject.app, subject.release, round_.key, device, subject.trainer)
+    names = (subject.app, subject.family, round_.key, device, subject.trainer)
     secure = private.encoding(plan, len(round_.parts)) if plan.secure else None
     try:
         return tasks.dump(Task(*names, config, weights, plan.clip, plan.noise, plan.compression, secure))
