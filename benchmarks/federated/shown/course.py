@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.federated.shown.fleet import Fleet
 from edgekit.errors import RoundError
-from edgekit.federated.checks import reasons
+from edgekit.federated import checks
 from edgekit.federated.rounds.admission import limits
 from edgekit.federated.rounds.round import Plan
 from edgekit.federated.strategy import State, Strategy
@@ -102,10 +102,11 @@ def course(fleet: Fleet, terms: Terms, source: Source) -> Course:
 
 def _round(state: State, terms: Terms, came: list[Update], told: Course) -> tuple[State, Course]:
     most = limits(Plan(clip=terms.clip), state.weights)
-    sound = [update for update in came if not reasons(update, state.weights, most)]
+    sound = [update for update in came if not checks.reasons(update, state.weights, most)]
+    found_out = sum(checks.broken(update, state.weights, most) for update in came)
     told = replace(told, turned_away=told.turned_away + len(came) - len(sound))
     try:
-        return terms.strategy.aggregate(state, sound), told
+        return terms.strategy.without(found_out).aggregate(state, sound), told
     except RoundError as error:
         return state, replace(told, refused=(*told.refused, error.message))
 
