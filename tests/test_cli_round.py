@@ -62,6 +62,8 @@ def test_a_round_from_the_model_and_the_next_one_from_that(here: Path) -> None:
     shown = edgekit("round", "show", "1").stdout.splitlines()
     assert shown[0].endswith("): done")
     assert shown[-1] == ended.removeprefix("round 1: ")
+    assert document("round", "inspect", "gate") == document("round", "inspect", "3", "gate")
+    assert [each["device"] for each in document("round", "inspect", "2")["updates"]] == ["gate"]
 
 
 def test_a_round_that_halts_is_carried_on_or_ended(here: Path) -> None:
@@ -111,6 +113,8 @@ def test_what_cannot_be_is_said_before_any_device_is_asked(here: Path) -> None:
         (["start", "--set", "a/b=1"], "no device can be asked that: no name: 'a/b'"),
         (["start", "--from", "7"], "no round 7 of the project"),
         (["inspect", "1"], "no round 1 of the project"),
+        (["inspect", "gate"], "no round of the project"),
+        (["inspect", "1", "gate", "hall"], "one device at a time, not 'hall' as well"),
     ):
         assert line in edgekit("round", *words, status=2).line
     assert not any((here / name / "rounds").exists() for name in NAMES)

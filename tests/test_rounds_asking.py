@@ -51,6 +51,13 @@ def test_the_task_is_put_there_and_the_update_fetched_as_far_as_was_told(tmp_pat
     assert ((place / "task.safetensors").read_bytes(), (place / "task.sig").read_text()) == (b"a task", "its signature")
 
 
+def test_a_large_update_is_fetched_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, and not a byte more; of one that has become shorter what is there."""
+    monkeypatch.setattr(asking, "PIECE", 3)
+    assert learned(tmp_path / "a", SAID).update == b"updated"
+    assert learned(tmp_path / "b", {**SAID, "bytes": 99}).update == b"updated and more"
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

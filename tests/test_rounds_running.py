@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgekit.errors import ConfigError, TransportError
-from edgekit.federated.rounds import beginning, lines, running, signatures, states
+from edgekit.errors import ConfigError, RoundError, TransportError
+from edgekit.federated.rounds import beginning, contents, lines, running, signatures, states
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.evaluating import Score
 from edgekit.federated.rounds.key_book import KeyBook
@@ -125,6 +125,17 @@ class TestRounds:
         moved = [each.result.moved for each in told.rounds if each.result]
         assert moved == sorted(moved, reverse=True)  # it converges
         assert Book(store).last_done(SUBJECT) == last
+
+    def test_updates_of_old_rounds_are_not_kept_but_what_they_came_to(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(running, "KEPT", 2)
+        told, ready = Told(), ways(store, Learners(), NAMES)
+        running.carry_on(begin(store, more=3), replace(ready, ended=told.rounds.append))
+        assert [Shelf(each.key).has_updates for each in told.rounds] == [False, False, True, True]
+        assert all(Shelf(each.key).result() for each in told.rounds)
+        with pytest.raises(RoundError, match="the updates of round 1 are not kept any more"):
+            contents.of(told.rounds[0], told.rounds[0].parts[0], ready.keys)
 
     def test_and_so_does_one_that_is_begun_later(self, store: Store) -> None:
         first = running.carry_on(begin(store), ways(store, Learners(), NAMES))

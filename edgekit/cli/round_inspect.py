@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("number", type=int, metavar="ROUND")
-@click.argument("device", required=False)
+@click.argument("which", nargs=-1, metavar="[ID] [DEVICE]")
 @json_option
-def inspect(number: int, device: str | None, as_json: bool) -> None:
+def inspect(which: tuple[str, ...], as_json: bool) -> None:
     """Show what left the devices in a round: each tensor of each update, and who signed it.
 
-    Without DEVICE, of all devices whose update is here. Nothing else than this file and its signature is fetched; in a
-    secure round a masked vector, and keys and shares that hide it.
+    Without ID, in the project's last one; without DEVICE, of all devices whose update is here. Nothing else than this
+    file and its signature is fetched; in a secure round a masked vector, and keys and shares that hide it.
 
     \b
-    Example:
+    Examples:
+      edgekit round inspect kitchen
       edgekit round inspect 4 kitchen
     """
     from edgekit.cli.round_desk import book, keys
     from edgekit.federated.rounds import contents
 
+    number, device = _read(which)
     with book() as known, keys() as seen:
         found = known.find(str(Path.cwd()), number)
         each = [contents.of(found, part, seen) for part in contents.chosen(found, device)]
@@ -38,6 +39,14 @@ def inspect(number: int, device: str | None, as_json: bool) -> None:
         return
     for one in each:
         _show(one)
+
+
+def _read(which: tuple[str, ...]) -> tuple[int | None, str | None]:
+    """A round and a device, as far as they are named: what is a number names a round."""
+    number, *rest = which if which and which[0].isdecimal() else (None, *which)
+    if len(rest) > 1:
+        raise click.UsageError(f"one device at a time, not {rest[1]!r} as well")
+    return None if number is None else int(number), rest[0] if rest else None
 
 
 def _show(one: Contents) -> None:

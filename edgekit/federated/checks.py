@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgekit.federated.vectors import STRIP
+from edgekit_train.clipping import norm, squares
 from edgekit_train.update import Update, Weights
 
 FARTHEST = 10.0
@@ -50,11 +49,6 @@ def broken(update: Update, base: Weights, limits: Limits) -> bool:
     return odd or (limits.clipped and any(_norm(update.delta, limits.norm)))
 
 
-def norm(delta: Weights) -> float:
-    """The length of all arrays as one vector (L2), in float64; nan or infinite where one of the numbers is."""
-    return math.sqrt(sum(_squares(array) for array in delta.values()))
-
-
 def _names(delta: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
     for told, names in (("missing", base.keys() - delta.keys()), ("not in the model", delta.keys() - base.keys())):
         if names:
@@ -69,7 +63,7 @@ def _arrays(delta: Weights, base: Weights) -> Iterator[str]:
             yield f"{name}: {array.dtype}, where float32 must be"
         elif array.shape != want.shape:
             yield f"{name}: shape {list(array.shape)}, where the model has {list(want.shape)}"
-        elif not math.isfinite(_squares(array)):
+        elif not math.isfinite(squares(array)):
             yield f"{name}: numbers that are not finite"
 
 
@@ -77,13 +71,3 @@ def _norm(delta: Weights, most: float) -> Iterator[str]:
     length = norm(delta)
     if not length <= most:
         yield f"norm: {length:.3g}, where at most {most:.3g} can be"
-
-
-def _squares(array: NDArray[Any]) -> float:
-    """The sum of squares; float64 holds that of any finite float32, so it is finite where they all are.
-
-    By numpy's own sum, as the threads of BLAS wait for each other in such short products.
-    """
-    numbers = array.reshape(-1)
-    strips = (numbers[start : start + STRIP] for start in range(0, numbers.size, STRIP))
-    return sum(float(np.square(strip, dtype=np.float64).sum()) for strip in strips)

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from edgekit.federated.vectors import STRIP, Layout, Vector, Wide
+from edgekit.federated.vectors import Layout, Vector, Wide
+from edgekit_train.clipping import STRIP
 from edgekit_train.update import Update
 
 

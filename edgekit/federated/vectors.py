@@ -16,8 +16,6 @@ from edgekit_train.update import Weights
 Vector = NDArray[np.float32]
 Wide = NDArray[np.float64]
 """What is added up: a sum of a thousand float32 in float32 would be off by more than what a device learned."""
-STRIP = 1 << 15
-"""Numbers that are widened, multiplied and added while they are in the processor's cache."""
 
 UNCHECKED = "check updates before they are aggregated"
 

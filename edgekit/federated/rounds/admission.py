@@ -12,6 +12,7 @@ from edgekit.federated.rounds.asking import Answer
 from edgekit.federated.rounds.round import Facts, Plan, Round
 from edgekit_runtime.trust import public_key
 from edgekit_train import update as updates
+from edgekit_train.clipping import norm
 from edgekit_train.device_key import digest_of
 from edgekit_train.update import Update, Weights
 
@@ -43,10 +44,10 @@ def limits(plan: Plan, base: Weights) -> Limits:
     if plan.clip is None:
         return checks.unclipped(base)
     numbers: float = sum(array.size for array in base.values())
-    norm = plan.clip + (plan.noise or 0.0) * (numbers**0.5 + 6)  # beyond six deviations is nobody
+    most = plan.clip + (plan.noise or 0.0) * (numbers**0.5 + 6)  # beyond six deviations is nobody
     if plan.compression:
-        return Limits(norm * ROUNDED / plan.compression.share, checks.MOST_EXAMPLES)
-    return Limits(1.001 * norm, checks.MOST_EXAMPLES, clipped=True)
+        return Limits(most * ROUNDED / plan.compression.share, checks.MOST_EXAMPLES)
+    return Limits(1.001 * most, checks.MOST_EXAMPLES, clipped=True)
 
 
 def most_bytes(base: Weights) -> int:
@@ -79,8 +80,8 @@ def admitted(device: str, answer: Answer, expected: Expected, known: str | None)
 def facts(answer: Answer, update: Update) -> Facts:
     """What is told and kept of an update."""
     size, digest, seconds = len(answer.update), digest_of(answer.update), update.metrics.get("seconds", 0.0)
-    norm = checks.norm(update.delta)
-    return Facts(digest, size, update.examples, norm, update.metrics, seconds, release=update.release)
+    length = norm(update.delta)
+    return Facts(digest, size, update.examples, length, update.metrics, seconds, release=update.release)
 
 
 def key_of(device: str, told: str, known: str | None) -> str:

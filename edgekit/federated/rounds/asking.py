@@ -28,8 +28,10 @@ mkdir -p "$home/rounds/$1/$2" && cd "$home/rounds/$1/$2" || exit 1
 printf %s "$3" >task.sig && cat >.task.new && mv .task.new task.safetensors
 """
 )
-FETCH = devices.HOME + 'exec head -c "$3" "$home/rounds/$1/$2/update.safetensors"\n'
-"""From where a device keeps it, whatever place it names; and no more bytes than may be."""
+FETCH = devices.HOME + 'tail -c "+$3" "$home/rounds/$1/$2/update.safetensors" | head -c "$4"\n'
+"""From where a device keeps it, whatever place it names; from a byte on, counted from 1, and so many."""
+PIECE = 16 << 20
+"""Bytes that are fetched at once: what a program says is held in memory until it has ended."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,21 @@ def _learned(ask: Ask, transport: Transport, until: float) -> Answer:
         raise RoundError(f"{ask.device.name}: says nothing of an update")
     if not 0 < size <= ask.most_bytes:
         raise RoundError(f"{ask.device.name}: an update of {size} bytes, where at most {ask.most_bytes} can be")
-    fetch = ["sh", "-c", FETCH, "edgekit", *place, str(size)]
-    update = transport.run(fetch, timeout_s=_left(until)).check().stdout
+    update = _fetched(transport, place, size, until)
     return Answer(CAME, update, signature, public)
+
+
+def _fetched(transport: Transport, place: tuple[str, str], size: int, until: float) -> bytes:
+    """As many bytes of the update as there are, and no more than ``size``."""
+    found = bytearray()
+    while len(found) < size:
+        few = min(PIECE, size - len(found))
+        fetch = ["sh", "-c", FETCH, "edgekit", *place, str(len(found) + 1), str(few)]
+        piece = transport.run(fetch, timeout_s=_left(until)).check().stdout[:few]
+        if not piece:
+            break
+        found += piece
+    return bytes(found)
 
 
 def _left(until: float) -> float:

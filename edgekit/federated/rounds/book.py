@@ -78,6 +78,12 @@ class Book:
         last = self._one(select(func.max(ROUNDS.c.number)).where(*own, ROUNDS.c.state == DONE))
         return last.result.clip if last and last.result else None
 
+    def older(self, project: str, newest: int) -> list[str]:
+        """The keys of a project's rounds that are over, but for the newest ones."""
+        over = select(ROUNDS.c.key).where(ROUNDS.c.project == project, ROUNDS.c.state.in_((DONE, ABORTED)))
+        with self._store.transaction(UNREAD) as connection:
+            return list(connection.scalars(over.order_by(ROUNDS.c.number.desc()).offset(newest)))
+
     def after(self, round_: Round) -> Round | None:
         """The round that follows, where it has begun."""
         return self._one(select(ROUNDS.c.number).where(ROUNDS.c.follows == round_.number))

@@ -56,6 +56,10 @@ def chosen(round_: Round, device: str | None) -> list[Part]:
 def of(round_: Round, part: Part, keys: KeyBook) -> Contents:
     """Raises: RoundError for an update that is not the one that came."""
     assert part.facts
+    if not Shelf(round_.key).has_updates:
+        raise RoundError(
+            f"the updates of round {round_.number} are not kept any more", "inspect one of the last rounds"
+        )
     data = Shelf(round_.key).update(part.device, part.facts.digest)
     try:
         arrays, said = tensor_file.parse(data)

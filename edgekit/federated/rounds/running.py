@@ -47,6 +47,9 @@ from edgekit.federated.strategy import Strategy
 from edgekit.fleet import Device
 from edgekit_train.device_key import digest_of
 
+KEPT = 10
+"""Rounds of a project that are over, and whose updates are kept to be inspected: a device's is as large as a model."""
+
 
 @dataclass(frozen=True)
 class Ways:
@@ -74,6 +77,8 @@ def carry_on(round_: Round, ways: Ways) -> Round:
         while True:
             round_ = _one(round_, crowd, ways)
             ways.ended(round_)
+            for key in ways.book.older(round_.subject.project, KEPT):
+                Shelf(key).drop_updates()
             if round_.state != DONE or not round_.plan.more:
                 return round_
             round_ = ways.book.after(round_) or ways.book.begin(_allowed(follower(round_), ways))

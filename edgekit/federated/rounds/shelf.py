@@ -5,6 +5,7 @@ They lie in the user's data, a folder a round; each is written wholly or not at 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,15 @@ class Shelf:
                 f"{self.folder}: the update of {device} is not the one that came", "start another: edgekit round start"
             )
         return data
+
+    @property
+    def has_updates(self) -> bool:
+        """Whether any came, and they are still there."""
+        return (self.folder / UPDATES).is_dir()
+
+    def drop_updates(self) -> None:
+        """What the round began with and came to stays."""
+        shutil.rmtree(self.folder / UPDATES, ignore_errors=True)
 
     def signature(self, device: str) -> str:
         return self._read(f"{UPDATES}/{device}.sig").decode(errors="replace")
