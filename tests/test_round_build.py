@@ -163,14 +163,15 @@ class TestCommand:
         generations = Generations(Book(store), known, str(here))
 
         def cut(contents: Contents, place: Path, signer: object) -> None:
-            assert known.maker(digest(contents)) == found.number
+            assert known.maker(families.of(contents.manifest, digest(contents))) == found.number
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr("edgekit.bundle.write", cut)
             through(found, generations, project_job(), lambda line: None)
         passed = through(found, generations, project_job(), lambda line: None)
-        assert known.maker(passed.builds[0]["digest"]) == found.number
+        bundle, _ = open_layout(Path(passed.builds[0]["bundle"]))
+        assert known.maker(families.of(bundle.manifest, bundle.digest)) == found.number
 
     def test_one_that_makes_it_worse_is_kept_and_not_shipped(self, here: Path, store: Store) -> None:
         found = done(store, past(here, worse(own())))

@@ -15,7 +15,7 @@ from edgekit.cli import passing
 from edgekit.errors import ConfigError, EdgekitError, PrivacySpent, RoundError
 from edgekit.federated.paired import Paired
 from edgekit.federated.privacy.ledger import Budget, Ledger, Step, local
-from edgekit.federated.rounds import beginning, fitting, private, running, signatures
+from edgekit.federated.rounds import beginning, fitting, inviting, private, running, signatures
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.ledger_book import LedgerBook
 from edgekit.federated.rounds.measures import CENTRAL, LOCAL, Privacy
@@ -275,7 +275,7 @@ class TestRounds:
 
     def test_devices_are_asked_to_clip_and_a_secure_task_says_how_to_write(self, store: Store) -> None:
         begun = begin(store, replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0), secure=True))
-        asks = list(running._asks(begun, 1e9, ways(store, Learners(), NAMES)))
+        asks = list(inviting.asks(begun, 1e9, ways(store, Learners(), NAMES)))
         asked = tasks.parse(asks[0].task, 1 << 20)
         assert (asked.clip, asked.noise, asked.secure) == (1.0, None, private.encoding(begun.plan, 5))
         assert asked.secure

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from edgekit.errors import ConfigError, RoundError, TransportError
-from edgekit.federated.rounds import beginning, contents, lines, running, signatures, states
+from edgekit.federated.rounds import beginning, contents, inviting, lines, running, signatures, states
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.evaluating import Score
 from edgekit.federated.rounds.key_book import KeyBook
 from edgekit.federated.rounds.round import ABORTED, DECIDED, DONE, HALTED, LATE, Part, Plan, Round, Use
-from edgekit.federated.rounds.running import Ways
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.tables import ROUNDS
+from edgekit.federated.rounds.ways import Ways
 from edgekit.federated.staleness import weight
 from edgekit.federated.strategies import fedavg
 from edgekit.federated.strategies import single_krum as krum
@@ -152,7 +152,7 @@ class TestRounds:
     def test_what_is_asked_is_what_the_plan_and_the_strategy_say(self, store: Store) -> None:
         pool = Learners()
         begun = begin(store, strategy="fedprox", options={"mu": 0.5}, config={"epochs": 1})
-        asks = list(running._asks(begun, 1e9, ways(store, pool, NAMES)))
+        asks = list(inviting.asks(begun, 1e9, ways(store, pool, NAMES)))
         found = tasks.parse(asks[0].task, 1 << 20)
         assert (found.config, found.device) == ({"proximal": 0.5, "epochs": 1}, "d0")
         assert asks[0].signature == "signed"

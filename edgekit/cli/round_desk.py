@@ -23,7 +23,7 @@ from edgekit.federated.rounds.generations import Generations
 from edgekit.federated.rounds.key_book import KeyBook
 from edgekit.federated.rounds.ledger_book import LedgerBook
 from edgekit.federated.rounds.round import Plan, Subject
-from edgekit.federated.rounds.running import Ways
+from edgekit.federated.rounds.ways import Ways
 from edgekit.fleet import Device
 from edgekit.model import Model, open_model
 from edgekit.store import Store

@@ -18,7 +18,7 @@ from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.key_book import KeyBook
 from edgekit.federated.rounds.ledger_book import LedgerBook
 from edgekit.federated.rounds.round import CAME, FAILED, OFFLINE, Part, Round, Subject
-from edgekit.federated.rounds.running import Ways
+from edgekit.federated.rounds.ways import Ways
 from edgekit.fleet import Device
 from edgekit.store import Store
 from edgekit_train import device_key, heads
