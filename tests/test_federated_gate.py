@@ -146,7 +146,7 @@ class TestLineage:
 
     def test_in_a_line(self) -> None:
         assert LINEAGE.told == (
-            f"7 ({'5c' * 16}) of 18 devices, 3240 examples by fedavg, head of model sha256:aaaaaaaaaaaa, upon 2 before"
+            f"7 ({'5c' * 16}) of 18 devices, 3,240 examples by fedavg, head of model sha256:aaaaaaaaaaaa, upon 2 before"
         )
         of_one = replace(LINEAGE, devices=1, examples=0, rounds=1)
         assert of_one.told == f"7 ({'5c' * 16}) of 1 device by fedavg, head of model sha256:aaaaaaaaaaaa"

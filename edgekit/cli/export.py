@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edgekit.cli.output import json_option, print_json, progress
+from edgekit.counted import counted
 
 
 @click.group()
@@ -125,7 +126,7 @@ def otlp(as_json: bool) -> None:
 
 
 def _windows(number: int) -> str:
-    return f"{number} window{'' if number == 1 else 's'}"
+    return counted(number, "window")
 
 
 def _write(documents: dict[Path, str]) -> list[str]:

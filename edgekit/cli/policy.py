@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli.output import json_option, print_json, print_table
+from edgekit.counted import counted
 
 if TYPE_CHECKING:
     from edgekit.rules.judging import Rule
@@ -65,5 +66,5 @@ def _cells(rule: Rule, now: int) -> tuple[object, ...]:
     when = f"{rule.metric} {'above' if rule.above is not None else 'below'} {rule.threshold:g}"
     about = "all" if rule.devices is None else len(rule.devices)
     does = "alerts" if rule.do == "alert" else rule.do
-    told = f"{now} device{'' if now == 1 else 's'}" if now else ""
+    told = counted(now, "device") if now else ""
     return rule.name, when, f"{rule.during_s / 3600:g} h", rule.least, rule.level, does, rule.app or "all", about, told

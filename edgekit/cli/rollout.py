@@ -12,6 +12,7 @@ import click
 
 from edgekit.cli.output import json_option, print_json, print_table
 from edgekit.cli.push import NOTHING, show
+from edgekit.counted import counted
 
 if TYPE_CHECKING:
     from edgekit.errand import Terms
@@ -123,7 +124,7 @@ def begin(
     plan = Plan(sizes, waves.duration(how["wait"] or WAIT), limit, terms)
     with _ways(how["executor"], as_json) as ways:
         begun = ways.book.begin(str(Path.cwd()), plan, assign(parts, plan))
-        ways.line(f"rollout {begun.number}: {len(parts)} device{'' if len(parts) == 1 else 's'}")
+        ways.line(f"rollout {begun.number}: {counted(len(parts), 'device')}")
         _end(rolling.carry_on(begun, ways), as_json)
 
 

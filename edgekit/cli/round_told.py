@@ -9,8 +9,9 @@ import click
 
 from edgekit.cli.connect import show_failure
 from edgekit.cli.output import kibibytes, percent, print_table
+from edgekit.counted import counted
 from edgekit.federated.rounds.gate_store import Gated
-from edgekit.federated.rounds.round import DONE, HALTED, Facts, Part, Result, Round, told
+from edgekit.federated.rounds.round import DONE, HALTED, Facts, Part, Result, Round
 from edgekit_train import family as families
 
 AGAIN = "'edgekit round resume' asks again, 'edgekit round abort' ends it"
@@ -24,7 +25,7 @@ class Teller:
     rounds: list[Round] = field(default_factory=list)
 
     def begun(self, round_: Round) -> None:
-        self.line(f"round {round_.number}: {told(len(round_.parts), 'device')}, {_about(round_)}")
+        self.line(f"round {round_.number}: {counted(len(round_.parts), 'device')}, {_about(round_)}")
 
     def line(self, text: str) -> None:
         if not self.as_json:
@@ -55,15 +56,16 @@ def learned(facts: Facts) -> str:
         if f"{name}_before" in facts.metrics and f"{name}_after" in facts.metrics
     ]
     size = f"{kibibytes(facts.bytes)} in {facts.seconds:.1f} s"
-    return "; ".join((f"{told(facts.examples, 'sample')} learned from, {size}", *moved))
+    return "; ".join((f"{counted(facts.examples, 'sample')} learned from, {size}", *moved))
 
 
 def outcome(result: Result) -> str:
-    came = f"{told(result.updates, 'update')} of {told(result.examples, 'sample')}, weights moved by {result.moved:.3g}"
+    updates, samples = counted(result.updates, "update"), counted(result.examples, "sample")
+    came = f"{updates} of {samples}, weights moved by {result.moved:.3g}"
     if result.accuracy is None:
         return came
     moved = f"{percent(result.before)} → {percent(result.accuracy)}"
-    return f"{came}; accuracy {moved} on {told(result.samples, 'evaluation sample')}"
+    return f"{came}; accuracy {moved} on {counted(result.samples, 'evaluation sample')}"
 
 
 def show(round_: Round, gated: Gated | None) -> None:

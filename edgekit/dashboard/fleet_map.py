@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgekit.counted import counted
 from edgekit.page import words
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _cell(seen: Seen, letter: str, against: Sequence[Alert], now_s: float) -> Ce
     how = health(seen, against, now_s)
     told = [f"{words.cut(seen.device)}: {HEALTHS[how]}", f"release {letter} {words.release(seen.release)}"]
     told += [alert.told for alert in against] + _limits(seen)
-    told.append(f"{words.several(seen.count, 'call')}, {words.share(_failed(seen))} failed")
+    told.append(f"{counted(seen.count, 'call')}, {words.share(_failed(seen))} failed")
     if "temperature_c" in seen.conditions:
         told.append(words.celsius(seen.conditions["temperature_c"]))
     told.append(f"last heard of at {words.hour(seen.last_s)}")

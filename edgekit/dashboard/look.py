@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from edgekit.counted import counted
 from edgekit.dashboard import rollouts, rounds
 from edgekit.dashboard.fleet_map import HEALTHS, Map, maps
-from edgekit.page import render, words
+from edgekit.page import render
 from edgekit.page.gather import lately
 
 if TYPE_CHECKING:
@@ -33,4 +34,4 @@ def title(drawn: Sequence[Map]) -> str:
     counts = [(health, sum(each.healths.get(health, 0) for each in drawn)) for health in ("critical", "warning")]
     worst = ", ".join(f"{count} {health}" for health, count in counts if count)
     names = {cell.device for each in drawn for group in each.groups for cell in group.cells}
-    return f"{worst or words.several(len(names), 'device')} – edgekit"
+    return f"{worst or counted(len(names), 'device')} – edgekit"

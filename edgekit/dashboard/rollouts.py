@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from edgekit.counted import counted
 from edgekit.dashboard.bars import Piece, pieces
 from edgekit.page import words
 from edgekit.rollout import DONE, WAITING, Rollout
@@ -42,7 +43,7 @@ def last(store: Store) -> list[Shown]:
 
 def shown(rollout: Rollout) -> Shown:
     releases = sorted({words.release(part.release) for part in rollout.parts})
-    release = releases[0] if len(releases) == 1 else words.several(len(releases), "release")
+    release = releases[0] if len(releases) == 1 else counted(len(releases), "release")
     why = "; ".join(rollout.decisions[-1].reasons) if rollout.decisions else ""
     facts = (rollout.number, words.cut(Path(rollout.project).name), rollout.state, release, rollout.started_s)
     return Shown(*facts, pieces([part.state for part in rollout.parts], STATES), why)

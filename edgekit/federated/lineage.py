@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgekit.counted import counted
 from edgekit.errors import BundleError
 from edgekit.federated.paired import Paired
 from edgekit_runtime import fields
@@ -46,7 +47,7 @@ class Lineage:
     def told(self) -> str:
         """In a line."""
         counts = [(count, noun) for count, noun in ((self.devices, "device"), (self.examples, "example")) if count]
-        learned = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts) or HIDDEN
+        learned = ", ".join(counted(count, noun) for count, noun in counts) or HIDDEN
         before = f", upon {self.rounds - 1} before" if self.rounds > 1 else ""
         of = f"{learned} by {self.strategy}, {self.trainer} of model {self.model[:19]}{before}"
         return f"{self.number} ({self.key}) of {of}"

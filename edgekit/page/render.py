@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from edgekit.counted import counted
 from edgekit.errors import ExtraNotInstalled
 from edgekit.page import sparkline, words
 from edgekit.page.gather import Found
@@ -76,7 +77,7 @@ def environment(package: str = "edgekit.page") -> Environment:
     loader = ChoiceLoader([PackageLoader(name) for name in sorted({"edgekit.page", package})])
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
-    made.globals.update(words=words, trend=lambda values: Markup(sparkline.points(values)))
+    made.globals.update(words=words, counted=counted, trend=lambda values: Markup(sparkline.points(values)))
     made.filters["whole"] = lambda text: Markup(_unclosed(text))
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from edgekit.counted import counted
 from edgekit.drift import LARGE, MODERATE
 from edgekit.page import words
 from edgekit.page.axis import Axis
@@ -20,7 +21,7 @@ def releases(found: Sequence[Row]) -> str:
     now = timed[0]
     line = f"{words.release(now.name)}, the newest release, has a p95 of {words.ms(now.p95)}"
     if len(timed) == 1:
-        return f"{line} over {words.several(now.count, 'call')}."
+        return f"{line} over {counted(now.count, 'call')}."
     before = timed[1]
     return f"{line}, {_beside(now.p95, before.p95)} {words.release(before.name)} before it ({words.ms(before.p95)})."
 
@@ -78,7 +79,7 @@ def errors(found: Sequence[Series], calls: int, axis: Axis) -> str:
     most, at = peak(each, axis)
     told = ", ".join(f"{words.cut(code)} {count:,}" for code, count in counts.items())
     share = words.share(failed / (failed + calls))
-    return f"{words.several(failed, 'call')} failed, {share}: {told}. Most, {most:,.0f}, at {words.hour(at)}."
+    return f"{counted(failed, 'call')} failed, {share}: {told}. Most, {most:,.0f}, at {words.hour(at)}."
 
 
 def shares(found: Sequence[Series]) -> str:

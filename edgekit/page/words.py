@@ -59,11 +59,6 @@ def iso(when_s: float) -> str:
     return _utc(when_s).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def several(count: int, noun: str) -> str:
-    """1 device, 2 devices."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _three(value: float) -> str:
     """Three digits, never as a power of ten."""
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0

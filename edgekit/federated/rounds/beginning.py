@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import fanout
+from edgekit.counted import counted
 from edgekit.errors import ConfigError, RoundError
 from edgekit.federated.merging import HEADS, MOMENTS, Moments
 from edgekit.federated.rounds import private
 from edgekit.federated.rounds.asking import Live, look
 from edgekit.federated.rounds.book import Book
-from edgekit.federated.rounds.round import DONE, RUNNING, Part, Plan, Round, Subject, told
+from edgekit.federated.rounds.round import DONE, RUNNING, Part, Plan, Round, Subject
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.tasking import task
 from edgekit.federated.strategy import State, Strategy
@@ -63,7 +64,7 @@ def agreed(found: Mapping[str, Live]) -> Live:
     if len(served) > 1:
         several = "; ".join(f"{app} of {families.told(of)}: {_names(names)}" for (app, of), names in served.items())
         raise ConfigError(
-            f"these devices serve {told(len(served), 'model')}: {several}", "choose devices of one with --to"
+            f"these devices serve {counted(len(served), 'model')}: {several}", "choose devices of one with --to"
         )
     return next(iter(live.values()))
 
@@ -116,7 +117,7 @@ def begin(subject: Subject, plan: Plan, devices: Sequence[str], sources: Sources
     """A new round, with its files, once it is known that it can be asked for. Raises: ConfigError, RoundError."""
     strategy = private.strategy(plan)
     if strategy.least > len(devices):
-        need = f"{plan.strategy} needs {told(strategy.least, 'device')}, and {len(devices)} are meant"
+        need = f"{plan.strategy} needs {counted(strategy.least, 'device')}, and {len(devices)} are meant"
         raise ConfigError(need, "select more with --to, or choose another strategy")
     begun = sources.start(subject, strategy, source)
     key, parts = uuid.uuid4().hex, tuple(Part(name) for name in private.drawn(plan, devices))

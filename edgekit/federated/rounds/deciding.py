@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edgekit.counted import counted
 from edgekit.errors import BrokenUpdate
-from edgekit.federated.rounds.round import CAME, DECIDED, HALTED, LATE, REFUSED, RUNNING, Part, Round, Use, told
+from edgekit.federated.rounds.round import CAME, DECIDED, HALTED, LATE, REFUSED, RUNNING, Part, Round, Use
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def decide(round_: Round, uses: tuple[Use, ...], least: int, *, over: bool) -> D
     if enough and (over or came >= quorum(round_)):
         return Decision(DECIDED, line)
     if over:
-        need = f"{round_.plan.strategy} needs {told(max(1, least), 'update')}"
+        need = f"{round_.plan.strategy} needs {counted(max(1, least), 'update')}"
         return Decision(HALTED, f"{line}; {need}")
     return Decision(RUNNING, line)
 
@@ -65,4 +66,4 @@ def _use(round_: Round, part: Part, behind: int) -> Use:
 
 def _told(came: int, late: int, asked: int) -> str:
     more = f" and {late} of the round before" if late else ""
-    return f"{came} of {told(asked, 'update')}{more}"
+    return f"{came} of {counted(asked, 'update')}{more}"

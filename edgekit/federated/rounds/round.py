@@ -144,11 +144,6 @@ class Round:
         return self.of(WAITING, REFUSED, FAILED, OFFLINE)
 
 
-def told(count: int, noun: str) -> str:
-    """``1 update``, ``2 updates``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def error_of(message: str, hint: str | None = None, code: str = "round") -> dict[str, Any]:
     """As errors are kept and told."""
     return {"code": code, "message": message, "hint": hint}
