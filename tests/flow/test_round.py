@@ -319,7 +319,7 @@ def test_a_device_of_another_model_and_one_that_cannot_learn(
         }
         (home / "env").unlink()
         (home / "env").symlink_to((first / "env").resolve())
-        other = make_bundle(lab.project / "other", sequence=2_000_000_000)
+        other = make_bundle(lab.project / "other", sequence=2_000_000_000, provenance={})
         edgekit("push", other.root, "--to", "desk")
         told = edgekit("round", "start", status=2).line
         assert "these devices serve 2 models: digits of model " in told
