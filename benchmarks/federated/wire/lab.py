@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.federated.shown.lab import Lab
+from benchmarks.federated.shown.lab import TARGET, Lab
 from benchmarks.federated.wire.app import APP, App
 from benchmarks.federated.wire.counts import Counts, Sent, total
 from edgekit import fleet, signing, simulate, transports
@@ -21,7 +21,6 @@ from edgekit.fleet import Device
 from edgekit.signing import Signer
 from edgekit.transports import Options
 from edgekit_train.letters import LEAST
-from tests.lab.bundles import TARGET
 from tests.lab.wire import Wire, through, wired
 
 NAMES = tuple(f"pole-{number}" for number in range(LEAST))
