@@ -28,8 +28,8 @@ TARGET = f"generic-{platform.machine().replace('_', '-')}"
 @cache
 def contents() -> Contents:
     """What `edgekit build` puts into the bundle of the digits example; int8, whatever this machine is quick at."""
-    files = {"calibration": str(DIGITS / "calibration.npz"), "evaluation": str(DIGITS / "evaluation.npz")}
-    order = Order("digits", "1.0", **files, base=DIGITS, now_s=1, precisions=(Precision.INT8,))
+    calibration, evaluation = (str(DIGITS / f"{use}.npz") for use in ("calibration", "evaluation"))
+    order = Order("digits", "1.0", calibration, evaluation, base=DIGITS, now_s=1, precisions=(Precision.INT8,))
     made = build.build(open_model(DIGITS / "digits.onnx"), target.load(TARGET), order, lambda line: None).contents
     assert made is not None
     return made
