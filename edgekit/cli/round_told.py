@@ -73,7 +73,7 @@ def show(round_: Round, gated: Gated | None) -> None:
     why = f": {round_.reason}" if round_.reason else ""
     click.echo(f"round {round_.number} ({round_.key}): {round_.state}{why}")
     click.echo(_about(round_))
-    print_table(("device", "state", "samples", "size", "norm", ""), [_row(part) for part in round_.parts])
+    print_table(("device", "state", "samples", "size", "norm", "release", ""), [_row(part) for part in round_.parts])
     if round_.result:
         click.echo(outcome(round_.result))
     if gated:
@@ -91,10 +91,11 @@ def _about(round_: Round) -> str:
 def _row(part: Part) -> tuple[object, ...]:
     facts = part.facts
     if facts is None:
-        return part.device, part.state, None, None, None, (part.error or {}).get("message")
+        return part.device, part.state, None, None, None, None, (part.error or {}).get("message")
     if facts.masked:
-        return part.device, part.state, None, kibibytes(facts.bytes), None, "masked"
-    return part.device, part.state, facts.examples, kibibytes(facts.bytes), f"{facts.norm:.3g}", None
+        return part.device, part.state, None, kibibytes(facts.bytes), None, None, "masked"
+    norm, release = f"{facts.norm:.3g}", facts.release[: families.SHOWN]
+    return part.device, part.state, facts.examples, kibibytes(facts.bytes), norm, release, None
 
 
 def document(round_: Round, gated: Gated | None = None) -> dict[str, Any]:
