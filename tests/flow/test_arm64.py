@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import platformdirs
 import pytest
 
 from edgekit import bundle, fleet, signing, target, transports
 from edgekit import simulate as simulating
 from edgekit.cli.places import DEVICES
 from edgekit.lab import board as boards
-from edgekit.lab import requirements
 from edgekit_runtime import golden
 from edgekit_runtime.bundle import GOLDEN_TYPE, MODEL_TYPE, Bundle, open_layout
 from edgekit_runtime.session import Session
 from edgekit_runtime.states import SERVED
+from tests.lab.emulated import CACHE, Said, needs_a_board, setup, simulate
 from tests.lab.models import DIGITS, RESNET8, shared
 from tests.lab.project import EDGEKIT, document, edgekit, settle
 
-WHY = requirements.lacking(emulated=True)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(WHY is not None, reason=str(WHY)),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_a_board]
 
-CACHE = platformdirs.user_cache_path("edgekit-lab")  # read before a test moves the caller's home
+NAME = "kitchen"
 BOARD = boards.of(target.load("pi"))
-SETUP_TIMEOUT_S = 600.0  # pip, emulated
-Said = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -45,31 +35,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = settle(tmp_path_factory.mktemp("arm64"), CACHE, patch)
         try:
-            simulate()
+            simulate(NAME)
             yield folder
         finally:
-            simulating.stop("kitchen", folder / DEVICES)
-
-
-def simulate(*words: str) -> Said:
-    """`edgekit device simulate`; skips where Debian's packages cannot be fetched."""
-    command = [*EDGEKIT, "device", "simulate", "kitchen", "--target", "pi", *words, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    if "are Debian's packages in reach?" in done.stderr or "this machine's apt has no Debian" in done.stderr:
-        pytest.skip(done.stderr.strip())
-    assert not done.returncode, done.stderr
-    said: Said = json.loads(done.stdout)
-    return said
+            simulating.stop(NAME, folder / DEVICES)
 
 
 @pytest.fixture(scope="module")
 def litert(project: Path) -> Said:
-    return setup()
+    return setup(NAME)
 
 
 @pytest.fixture(scope="module")
 def onnxruntime(litert: Said) -> Said:
-    return setup("--engine", "onnxruntime")
+    return setup(NAME, "--engine", "onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -85,24 +64,6 @@ def digits(onnxruntime: Said) -> Said:
     """The digits, built, pushed and live."""
     built = build(DIGITS / "digits.onnx", "digits", DIGITS)
     return {"build": built, "push": push(built["bundle"])}
-
-
-def setup(*words: str) -> Said:
-    """`edgekit device setup --offline`; skips where no package index answers."""
-    command = [*EDGEKIT, "device", "setup", "--offline", *words, "--json"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SETUP_TIMEOUT_S, check=False
-    )
-    if "no wheels for" in done.stderr and not index_answers():
-        pytest.skip(f"no package index answers: {done.stderr.strip()}")
-    assert not done.returncode, done.stderr
-    said: Said = json.loads(done.stdout)
-    return said
-
-
-def index_answers() -> bool:
-    pip = [EDGEKIT[0], "-m", "pip", "--retries", "0", "download", "--quiet", "--no-deps", "--dest", "trial", "six"]
-    return subprocess.run(pip, capture_output=True, check=False).returncode == 0
 
 
 def build(model: Path, app: str, data: Path) -> Said:
@@ -144,7 +105,7 @@ def test_probe_tells_a_raspberry_pi_with_nothing_on_it(project: Path) -> None:
 
 
 def test_it_has_no_more_memory_than_the_board(project: Path) -> None:
-    if "MiB of memory" not in simulate()["note"]:
+    if "MiB of memory" not in simulate(NAME)["note"]:
         pytest.skip("this machine limits no memory")
     with transports.connect(fleet.find(project, None).uri) as link:
         told = {
@@ -239,7 +200,7 @@ def test_a_power_cut_leaves_the_release_that_was_live(digits: Said) -> None:
         for line in process.stderr:
             if "proving" in line:
                 break
-        simulate("--fault", "cut")
+        simulate(NAME, "--fault", "cut")
         process.communicate(timeout=120)
     assert live("digits")["digest"] in (digits["build"]["digest"], following.digest)
     assert push("next")["release"] == live("digits")["digest"] == following.digest
