@@ -116,7 +116,7 @@ def test_they_learn_in_one_round_each_behind_its_own_release_and_get_what_came_o
         assert f"{first['id']} ({first['key']}) of 2 devices" in edgekit("bundle", "show", each["bundle"]).stdout
         told = lineage.of(open_layout(Path(each["bundle"]))[0].manifest)
         assert told is not None
-        assert told.model == family.model(first["family"])
+        assert (told.model, told.devices) == (family.model(first["family"]), 2)
     edgekit("push", "--to", "all")
     assert live() == releases
 
@@ -127,10 +127,6 @@ def test_they_learn_in_one_round_each_behind_its_own_release_and_get_what_came_o
     begun, shipped = Shelf(second["key"]).start().weights, Shelf(first["key"]).head()
     assert all(np.array_equal(begun[name], shipped[name]) for name in shipped)
     assert second["result"]["before"] == built["evaluation"]["accuracy_after"]
-    edgekit("round", "build")
-    told = lineage.of(open_layout(bundle_of(KITCHEN))[0].manifest)
-    assert told is not None
-    assert (told.number, told.rounds, told.devices) == (second["id"], 2, 2)
 
 
 def bundle_of(name: str) -> Path:
