@@ -21,6 +21,7 @@ from benchmarks.federated.shown.lies import LIES
 from benchmarks.federated.shown.page import page
 from benchmarks.federated.shown.part import Figure, Part, Table, outcome, why_refused
 from benchmarks.federated.shown.private import Privately
+from benchmarks.federated.shown.real import BENT, NAMES, told
 from benchmarks.federated.shown.scenes import CLASSES, EVEN, UNEVEN, scenes, shares, split
 from edgekit.errors import RoundError
 from edgekit.federated import strategies
@@ -184,6 +185,16 @@ class TestPage:
             assert all(0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT for x, y in points)
         assert [tick.told for tick in drawn.levels] == [f"{level}0%" if level else "0%" for level in range(8)]
         assert all(number in Tags.of(html).texts for number in ("0.100", "0.550", "0.610", "–"))
+
+
+class TestRuntimes:
+    def test_a_board_is_told_of_where_there_is_one(self) -> None:
+        assert ", and one on an emulated Raspberry Pi 5, whose bundle is its own. Each" in told(emulated=True)
+        assert "3 of them behind SSH servers of their own. Each" in told(emulated=False)
+
+    def test_the_board_is_none_of_those_that_lie(self) -> None:
+        """What makes them lie is in an environment that it does not share."""
+        assert NAMES[-1] not in BENT
 
 
 @pytest.mark.slow

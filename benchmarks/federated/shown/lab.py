@@ -1,4 +1,4 @@
-"""Lab: a project and twenty runtimes on this machine that serve one release: folders, and three behind SSH servers.
+"""Lab: a project and runtimes on this machine that serve one model: folders, three SSH servers, an emulated board.
 
 Needs what `edgekit device setup --offline` and `edgekit device simulate` need. Nothing of the caller's is touched but
 the cache of wheels.
@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.federated.shown.scenes import scenes
-from edgekit import fleet, simulate
+from edgekit import fleet, simulate, transports
+from edgekit import target as targets
 from edgekit.cli.places import DEVICES
 from edgekit.fleet import Device
 from edgekit.lab import sshd
@@ -31,10 +32,10 @@ from edgekit_train.samples import Samples
 from tests.lab.models import shared
 
 APP, OVER_SSH = "shop", 3
-TARGET = f"generic-{platform.machine().replace('_', '-')}"
+TARGET, BOARD = f"generic-{platform.machine().replace('_', '-')}", "raspberry-pi-5"
 TOML = f"""app = "{APP}"
 model = "resnet8.tflite"
-targets = ["{TARGET}"]
+targets = [{{targets}}]
 features = true
 [data]
 calibration = "calibration.npz"
@@ -46,10 +47,11 @@ PERSON = {"HOME": "", "XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state", "X
 
 @dataclass(frozen=True)
 class Lab:
-    """``homes``: the EDGEKIT_HOME of each device."""
+    """``homes``: the EDGEKIT_HOME of each device. ``board``: the device that is emulated, where one is."""
 
     folder: Path
     homes: dict[str, Path]
+    board: str | None = None
 
     @property
     def project(self) -> Path:
@@ -68,14 +70,19 @@ class Lab:
 
     def keep(self, name: str, places: list[int], labels: NDArray[np.int64]) -> None:
         """Let a device have seen these scenes, and nothing else, with these labels for all scenes."""
-        shutil.rmtree(self.homes[name] / "samples", ignore_errors=True)
-        with Samples(APP, self.homes[name]) as kept:
-            for place in places:
-                for view in scenes().seen[place]:
-                    kept.keep(_float(view)[None], int(labels[place]))
+        if name != self.board:
+            _keep(self.homes[name], places, labels)
+            return
+        with TemporaryDirectory() as here, transports.connect(fleet.find(self.project, name).uri) as link:
+            _keep(Path(here), places, labels)
+            there = f"{self.homes[name]}/samples"
+            link.run(["rm", "-rf", there]).check()
+            link.run(["mkdir", "-p", "-m", "700", there, f"{there}/{APP}"]).check()
+            for file in Path(here, "samples", APP).glob("*.npz"):
+                link.put(file, f"{there}/{APP}/{file.name}")
 
     def bend(self, name: str, lie: str) -> None:
-        """Let a device lie so, see ``lying_device``, or be honest again for ""."""
+        """Let a device lie so, see ``lying_device``, or be honest again for "". The board is always honest."""
         home = self.homes[name]
         (home / "first.npz").unlink(missing_ok=True)
         (home / "lie").write_text(lie)
@@ -86,21 +93,24 @@ class Lab:
 
 
 @contextmanager
-def lab(names: list[str]) -> Iterator[Lab]:
-    """Devices that serve the release, until the block ends."""
+def lab(names: list[str], board: str | None = None) -> Iterator[Lab]:
+    """Devices that serve the model, until the block ends; ``board``: the one of them that is to be emulated."""
     with TemporaryDirectory(prefix="edgekit-benchmark-") as place:
         folder = Path(place)
-        made = Lab(folder, {name: folder / name for name in names[OVER_SSH:]})
+        kinds = dict.fromkeys(names[:OVER_SSH], (TARGET, simulate.PLAIN))
+        if board:
+            kinds[board] = BOARD, simulate.Kind.of(targets.load(BOARD))
+        made = Lab(folder, {name: folder / name for name in names if name not in kinds}, board)
         _write_project(made)
         try:
-            for name in names[:OVER_SSH]:
-                device = simulate.start(name, made.project / DEVICES)
+            for name, (target, kind) in kinds.items():
+                device = simulate.start(name, made.project / DEVICES, kind)
                 made.homes[name] = device.home
-                fleet.add(made.project, Device(name, device.uri, TARGET))
+                fleet.add(made.project, Device(name, device.uri, target))
             _set_up(made, names)
             yield made
         finally:
-            for name in names[:OVER_SSH]:
+            for name in kinds:
                 simulate.stop(name, made.project / DEVICES)
 
 
@@ -111,22 +121,35 @@ def _write_project(made: Lab) -> None:
     np.savez(made.project / "calibration.npz", x=_float(of.seen[::4, 0]))
     np.savez(made.project / "evaluation.npz", x=_float(of.judged), labels=of.judged_labels)
     shutil.copy(shared(MODEL), made.project / "resnet8.tflite")
-    (made.project / "edgekit.toml").write_text(TOML)
+    served = (TARGET, BOARD) if made.board else (TARGET,)
+    (made.project / "edgekit.toml").write_text(TOML.format(targets=", ".join(f'"{name}"' for name in served)))
     for name, home in made.homes.items():
         fleet.add(made.project, Device(name, f"local:{home}", TARGET))
 
 
 def _set_up(made: Lab, names: list[str]) -> None:
-    """The first one for real; its environment and its trust do for the others."""
+    """The first one for real; its environment and its trust do for the others, but for the board."""
     made.edgekit("build")
     made.edgekit("device", "setup", names[0], "--train", "--offline")
     first = made.homes[names[0]]
     _make_bendable(first / "env")
     for name in names[1:]:
+        if name == made.board:
+            made.edgekit("device", "setup", name, "--train", "--offline")
+            continue
         home = made.homes[name]
         shutil.copytree(first / "trust", home / "trust", ignore=shutil.ignore_patterns("device_key*"))
         (home / "env").symlink_to((first / "env").resolve())
     made.edgekit("push", "--to", "all")
+
+
+def _keep(home: Path, places: list[int], labels: NDArray[np.int64]) -> None:
+    """In place of what was kept there."""
+    shutil.rmtree(home / "samples", ignore_errors=True)
+    with Samples(APP, home) as kept:
+        for place in places:
+            for view in scenes().seen[place]:
+                kept.keep(_float(view)[None], int(labels[place]))
 
 
 def _make_bendable(env: Path) -> None:
