@@ -62,7 +62,8 @@ class Model:
 
     The specs carry the names of the *source* model; ``TensorSpec.tensor`` is the name inside this file. A TORCH_MODULE
     is a file of weights and the ``factory``, ``package.module:function``, of the module that they belong to. What was
-    cut off its end is its ``tail``; ``outputs`` are those of the file, but for its ``features``.
+    cut off its end is its ``tail``; ``outputs`` are those of the file, but for its ``features``. Its head is its last
+    ``head_layers`` dense layers: those that were merged into it, or the last one.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Model:
     factory: str = ""
     tail: Tail | None = None
     features: Features | None = None
+    head_layers: int = 1
 
     def interface(self, preprocess: dict[str, Preprocess], agreement: dict[str, Agreement]) -> Interface:
         """What it takes and gives where it serves, with its tail."""
@@ -155,6 +157,7 @@ def derived(source: Model, path: Path, step: str, *, names_of: Model | None = No
         outputs=_renamed(written.outputs, known.outputs),
         lineage=(*source.lineage, step),
         tail=source.tail,
+        head_layers=source.head_layers,
     )
 
 

@@ -13,6 +13,7 @@ from edgekit.formats import onnx_file
 from edgekit.model import Model, open_model
 from edgekit.passes import clean_onnx, features, features_onnx, head_onnx, quantize_onnx
 from edgekit.passes.proof import load
+from edgekit.passes.qoperator_onnx import to_qoperator
 from edgekit_runtime.errors import InvalidInput
 from edgekit_train import heads
 from edgekit_train.features import rows as rows_of
@@ -71,27 +72,41 @@ def test_the_own_head_goes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_merged_again_and_again(tmp_path: Path) -> None:
-    """The hidden layer of an earlier head is part of the backbone then."""
-    source, path = open_model(DIGITS / "digits.onnx"), tmp_path / "m.onnx"
+    """Each head takes the place of the one before, of however many layers, and nothing is left of that."""
+    source = open_model(DIGITS / "digits.onnx")
     size, classes = head_onnx.weights_of(source)["head.0.weight"].shape
-    first = head_onnx.merged(source, learned(size, 16, classes), path)
-    second = head_onnx.merged(first, learned(16, classes), tmp_path / "n.onnx")
-    third = head_onnx.merged(second, learned(16, 8, classes), tmp_path / "o.onnx")
-    last, given = head_onnx.weights_of(third), learned(16, 8, classes)
-    assert all(np.array_equal(last[f"head.0.{kind}"], given[f"head.1.{kind}"]) for kind in ("weight", "bias"))
-    assert load(third).run(inputs(source)[0])
-    assert third.lineage == ("merge-head",) * 3
+    model, sizes = source, dict[tuple[int, ...], int]()
+    for number, hidden in enumerate([(16,), (16, 8), (16,), (), (24,), ()]):
+        given = learned(size, *hidden, classes)
+        model = head_onnx.merged(model, given, tmp_path / f"{number}.onnx")
+        assert model.head_layers == len(hidden) + 1
+        found = head_onnx.weights_of(model)
+        assert found.keys() == given.keys()
+        assert all(np.array_equal(found[name], given[name]) for name in given)
+        alone = head_onnx.merged(source, given, tmp_path / "alone.onnx")
+        for feed in inputs(source):
+            name = source.outputs[0].inner
+            assert np.array_equal(load(model).run(feed)[name], load(alone).run(feed)[name])
+        assert sizes.setdefault(hidden, model.size) == model.size
+    assert model.lineage == ("merge-head",) * 6
 
 
-def test_what_is_merged_is_quantized_and_shows_its_features_as_any_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hidden", [(), (32,)], ids=["softmax regression", "mlp"])
+@pytest.mark.parametrize("as_operators", [False, True], ids=["qdq", "qoperator"])
+def test_what_is_merged_is_quantized_and_shows_what_its_head_takes(
+    hidden: tuple[int, ...], as_operators: bool, tmp_path: Path
+) -> None:
     source, given = open_model(DIGITS / "digits.onnx"), context(tmp_path, "pi", digits_order())
     size, classes = head_onnx.weights_of(source)["head.0.weight"].shape
-    weights = learned(size, classes)
+    weights = learned(size, *hidden, classes)
     merged = head_onnx.merged(source, weights, tmp_path / "merged.onnx")
     quantized = quantize_onnx.run(clean_onnx.clean.run(merged, given), given)
+    if as_operators:
+        onnx.save(to_qoperator(onnx.load(quantized.path), given.target.onnx), quantized.path)
     (tmp_path / "features").mkdir()
     made = features.run(quantized, replace(given, work=tmp_path / "features"))
     assert made.features is not None
+    assert made.features.size == size
     engine, agree = load(made), 0
     feeds = list(given.feeds(source))[:32]
     for feed in feeds:

@@ -1,27 +1,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekit.errors import ConversionError
-from edgekit.model import open_model
-from edgekit.passes import features_tflite, head
+from edgekit.federated.deepening import deepened
+from edgekit.model import Model, open_model
+from edgekit.passes import features, features_tflite, head, quantize_tflite
 from edgekit.passes.proof import load
 from edgekit_train import heads
 from edgekit_train.features import rows as rows_of
-from tests.lab.models import RESNET8, RESNET8_INT8, RESNET8_KERAS, VWW, shared
+from tests.lab.models import RESNET8, RESNET8_INT8, RESNET8_KERAS, VWW, Task, context, shared
 from tests.test_head_onnx import learned
+from tests.test_passes_fold_colours import BUILTIN, CONV, tflite
+
+RNG = np.random.default_rng(7)
 
 
+@pytest.mark.parametrize("hidden", [(), (16,), (16, 8)], ids=["softmax regression", "mlp", "deeper"])
 @pytest.mark.parametrize("task", [RESNET8, VWW], ids=["resnet8", "vww"])
-def test_a_merged_model_computes_what_backbone_and_head_do(task: object, tmp_path: Path) -> None:
-    source = open_model(shared(task.model))  # type: ignore[attr-defined]
+def test_a_merged_model_computes_what_backbone_and_head_do(task: Task, hidden: tuple[int, ...], tmp_path: Path) -> None:
+    source = open_model(shared(task.model))
     weights = head.weights_of(source)
     size, classes = weights["head.0.weight"].shape
-    given = {name: array * 0.1 for name, array in learned(size, classes).items()}
+    given = {name: array * 0.1 for name, array in learned(size, *hidden, classes).items()}
     made = head.merged(source, given, tmp_path / "merged.tflite")
     again = head.merged(made, weights, tmp_path / "again.tflite")
     told = features_tflite.write(source, tmp_path / "backbone.tflite")
@@ -38,10 +44,69 @@ def test_a_merged_model_computes_what_backbone_and_head_do(task: object, tmp_pat
     assert abs(again.size - source.size) < 4000  # the old weights are not left in it
 
 
+def test_merged_again_and_again(tmp_path: Path) -> None:
+    """Each head takes the place of the one before, of however many layers."""
+    source = open_model(shared(RESNET8.model))
+    model, feed = source, {source.inputs[0].inner: RNG.random((1, 32, 32, 3), np.float32)}
+    for number, hidden in enumerate([(16,), (16,), (32,), (16, 8), (), (24,)]):
+        given = learned(64, *hidden, 10)
+        model = head.merged(model, given, tmp_path / f"{number}.tflite")
+        assert model.head_layers == len(hidden) + 1
+        found = head.weights_of(model)
+        assert found.keys() == given.keys()
+        assert all(np.array_equal(found[name], given[name]) for name in given)
+        alone = head.merged(source, given, tmp_path / "alone.tflite")
+        assert np.array_equal(answer(model, feed), answer(alone, feed))
+        assert abs(model.size - alone.size) < 4000
+
+
+@pytest.mark.parametrize("kind", [BUILTIN.FULLY_CONNECTED, CONV], ids=["fully connected", "convolution"])
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_a_last_layer_of_either_kind_with_a_bias_or_without(kind: int, bias: bool, tmp_path: Path) -> None:
+    one = (1, 1) if kind == CONV else ()
+    sizes = {"x": (1, *one, 8), "r": (1, *one, 8), "w": RNG.normal(size=(3, *one, 8)).astype(np.float32)}
+    sizes |= {"b": RNG.normal(size=3).astype(np.float32)} if bias or kind == CONV else {}
+    layer = (kind, "rwb" if "b" in sizes else "rw", "y")
+    source = open_model(tflite(tmp_path / "s.tflite", [(BUILTIN.RELU, "x", "r"), layer], {**sizes, "y": (1, *one, 3)}))
+    feed = {"x": RNG.normal(size=(1, *one, 8)).astype(np.float32)}
+    rows = np.maximum(feed["x"], 0).reshape(1, 8)
+    own = heads.layers(head.weights_of(source))
+    assert np.allclose(answer(source, feed).reshape(1, 3), heads.logits(own, rows), atol=1e-5)
+    for hidden in ((), (5,), (7,)):
+        given = learned(8, *hidden, 3)
+        made = head.merged(source, given, tmp_path / "m.tflite")
+        want = heads.logits(heads.layers(given), rows)
+        assert np.allclose(answer(made, feed).reshape(1, 3), want, atol=1e-4)
+
+
+@pytest.mark.parametrize("quantized", [False, True], ids=["float", "int8"])
+def test_what_is_merged_shows_what_its_head_takes(quantized: bool, tmp_path: Path) -> None:
+    """Not what its last layer takes: the next round goes on with all layers."""
+    order, source = RESNET8.order(tmp_path), open_model(shared(RESNET8.model))
+    given = deepened(head.weights_of(source), 32)
+    model, work = head.merged(source, given, tmp_path / "m.tflite"), context(tmp_path, "pi", order)
+    if quantized:
+        model = quantize_tflite.run(model, work)
+    (tmp_path / "features").mkdir()
+    made = features.run(model, replace(work, work=tmp_path / "features"))
+    assert made.features is not None
+    assert (made.features.size, made.features.scale != 1.0) == (64, quantized)
+    engine, agree = load(made), 0
+    feeds = list(islice(work.feeds(made), 32))
+    for feed in feeds:
+        raw = engine.run(feed)
+        scores = heads.logits(heads.layers(given), rows_of(made.features, raw))
+        agree += int(scores.argmax() == raw[made.outputs[0].inner].argmax())
+    assert agree >= 0.9 * len(feeds)
+
+
+def answer(model: Model, feed: dict[str, np.ndarray]) -> np.ndarray:
+    [found] = load(model).run(feed).values()
+    return found
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     source = open_model(shared(RESNET8.model))
-    with pytest.raises(ConversionError, match="2 layers does not fit into TFLite"):
-        head.merged(source, learned(64, 8, 10), tmp_path / "m.tflite")
     with pytest.raises(ConversionError, match="64 features and 10 classes"):
         head.merged(source, learned(64, 9), tmp_path / "m.tflite")
     with pytest.raises(ConversionError, match="give the float model"):

@@ -111,6 +111,7 @@ def _document(model: Model) -> dict[str, Any]:
         "lineage": list(model.lineage),
         "tail": model.tail and model.tail.as_dict(),
         "features": model.features and model.features.as_dict(),
+        "head_layers": model.head_layers,
     }
 
 
@@ -121,7 +122,8 @@ def _read(entry: Path, work: Path) -> Model | None:
         path = Path(copyfile(entry / told["file"], work / told["file"]))
         inputs, outputs = (tuple(map(TensorSpec.of, told[key])) for key in ("inputs", "outputs"))
         tail = Tail.of(told["tail"]) if told["tail"] else None
-        model = Model(path, Format(told["format"]), inputs, outputs, told["digest"], tail=tail)
+        form, layers = Format(told["format"]), int(told["head_layers"])
+        model = Model(path, form, inputs, outputs, told["digest"], tail=tail, head_layers=layers)
         features = Features.of(told["features"]) if told["features"] else None
         os.utime(entry)
     except (OSError, ValueError, KeyError, TypeError):

@@ -208,6 +208,7 @@ class Workshop:
             "step": step.name,
             "model": [model.digest, *(spec.as_dict() for spec in (*model.inputs, *model.outputs)), *model.lineage],
             "tail": model.tail and model.tail.as_dict(),
+            "head_layers": model.head_layers,
             "target": msgspec.to_builtins([self.target.onnx, self.target.engines]),
             "calibration": self._source("calibration").digest,
             "preprocess": {name: each.as_dict() for name, each in self.order.preprocess.items()},

@@ -1,4 +1,4 @@
-"""ONNX, float or quantized → the same with what its last dense layer takes as one more output, as it is computed."""
+"""ONNX, float or quantized → the same with what its head takes as one more output, as it is computed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ BEHIND = frozenset(
     | {"QLinearSoftmax", "QuantizeLinear", "Reshape", "Sigmoid", "Softmax", "Squeeze"}
 )
 """What may stand between the last layer and the first output."""
+BETWEEN = BEHIND | {"Relu"}
+"""What may stand between two layers of a head."""
 
 
 def write(model: Model, path: Path) -> Features:
     """Raises: ConversionError."""
     document = onnx_file.load(model.path)
     graph = document.graph
-    told = _told(graph, dense(model, graph))
+    told = _told(graph, layers(model, graph)[0])
     if told.tensor in {value.name for value in (*graph.input, *graph.output)}:
         raise no_layer(model)
     graph.output.append(onnx.ValueInfoProto(name=told.tensor))
@@ -41,18 +43,27 @@ def write(model: Model, path: Path) -> Features:
     return told
 
 
-def dense(model: Model, graph: onnx.GraphProto) -> onnx.NodeProto:
-    """The last layer, whose weights are fixed. Raises: ConversionError."""
-    makers, fixed = {name: node for node in graph.node for name in node.output}, part_onnx.fixed(graph)
-    node = makers.get(graph.output[0].name)
-    while node is not None and node.op_type in BEHIND:
+def layers(model: Model, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The dense layers of its head, the first one first; their weights are fixed. Raises: ConversionError."""
+    fixed = part_onnx.fixed(graph)
+    found = [_dense(graph, fixed, graph.output[0].name, BEHIND)]
+    while found[0] is not None and len(found) < model.head_layers:
+        found.insert(0, _dense(graph, fixed, found[0].input[0], BETWEEN))
+    if any(node is None for node in found):
+        raise no_layer(model)
+    return [node for node in found if node is not None]
+
+
+def _dense(graph: onnx.GraphProto, fixed: set[str], gives: str, passing: frozenset[str]) -> onnx.NodeProto | None:
+    """The layer that a tensor comes from, by way of operators that are passed over; None where it comes from none."""
+    makers = {name: node for node in graph.node for name in node.output}
+    node = makers.get(gives)
+    while node is not None and node.op_type in passing:
         moving = [name for name in node.input if name and name not in fixed]
         node = makers.get(moving[0]) if len(moving) == 1 else None
     if node is None or node.op_type not in DENSE | INTEGER or node.input[0] in fixed:
-        raise no_layer(model)
-    if node.input[3 if node.op_type in INTEGER else 1] not in fixed:
-        raise no_layer(model)
-    return node
+        return None
+    return node if node.input[3 if node.op_type in INTEGER else 1] in fixed else None
 
 
 def no_layer(model: Model) -> ConversionError:

@@ -1,4 +1,4 @@
-"""TFLite, float or quantized → the same with what its last dense layer takes as one more output, as it is computed."""
+"""TFLite, float or quantized → the same with what its head takes as one more output, as it is computed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from edgekit_runtime.features import Features
 DENSE = frozenset({"CONV_2D", "FULLY_CONNECTED"})
 BEHIND = frozenset({"DEQUANTIZE", "LOGISTIC", "LOG_SOFTMAX", "QUANTIZE", "RESHAPE", "SOFTMAX", "SQUEEZE"})
 """What may stand between the last layer and the first output."""
+BETWEEN = BEHIND | {"RELU"}
+"""What may stand between two layers of a head."""
 
 
 def write(model: Model, path: Path) -> Features:
     """Raises: ConversionError."""
     data = model.path.read_bytes()
-    index = dense(model, tflite_graph.read(data).graphs[0]).inputs[0]
+    index = layers(model, tflite_graph.read(data).graphs[0])[0].inputs[0]
     document = tflite_file.unpacked(data)
     graph = document.subgraphs[0]
     graph.outputs = [*graph.outputs, index]
@@ -26,19 +28,31 @@ def write(model: Model, path: Path) -> Features:
     return _told(graph.tensors[index])
 
 
-def dense(model: Model, graph: tflite_graph.Graph) -> tflite_graph.Operator:
-    """The last layer: it takes the features, the weights and, mostly, a bias. Raises: ConversionError."""
-    makers = {number: operator for operator in graph.operators for number in operator.outputs}
-    operator = makers.get(graph.outputs[0])
-    while operator is not None and operator.op in BEHIND:
-        operator = makers.get(operator.inputs[0])
-    found = operator is not None and operator.op in DENSE and graph.tensors[operator.inputs[1]].size
-    if operator is None or not found or operator.inputs[0] in (*graph.inputs, *graph.outputs):
+def layers(model: Model, graph: tflite_graph.Graph) -> list[tflite_graph.Operator]:
+    """The dense layers of its head, the first one first: each takes numbers, its weights and, mostly, a bias.
+
+    Raises: ConversionError.
+    """
+    found = [_dense(graph, graph.outputs[0], BEHIND)]
+    while found[0] is not None and len(found) < model.head_layers:
+        found.insert(0, _dense(graph, found[0].inputs[0], BETWEEN))
+    if any(operator is None for operator in found):
         raise ConversionError(
             f"{model.path.name}: has no features to train on: its first output comes from no dense layer behind others",
             "build it without features = true",
         )
-    return operator
+    return [operator for operator in found if operator is not None]
+
+
+def _dense(graph: tflite_graph.Graph, gives: int, passing: frozenset[str]) -> tflite_graph.Operator | None:
+    """The layer that a tensor comes from, by way of operators that are passed over; None where it comes from none."""
+    makers = {number: operator for operator in graph.operators for number in operator.outputs}
+    operator = makers.get(gives)
+    while operator is not None and operator.op in passing:
+        operator = makers.get(operator.inputs[0])
+    if operator is None or operator.op not in DENSE or not graph.tensors[operator.inputs[1]].size:
+        return None
+    return None if operator.inputs[0] in (*graph.inputs, *graph.outputs) else operator
 
 
 def _told(tensor: Any) -> Features:

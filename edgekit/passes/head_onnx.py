@@ -1,13 +1,13 @@
-"""The head of a float ONNX model, its last dense layer: read out of it, and put back when it has learned.
+"""The head of a float ONNX model, its last dense layers: read out of it, and put back when it has learned.
 
 A head as ``edgekit_train.heads`` writes it: ``head.0.weight`` [features, units], ``head.0.bias``, and so on, ReLU
-between. It may have come back with more layers than it went with. What comes of it is a float model like any other, to
-be quantized, gated and signed as one.
+between. It may have come back with more layers than it went with, and is the model's head from then on. What comes of
+it is a float model like any other, to be quantized, gated and signed as one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -29,8 +29,8 @@ NAME = "merge-head"
 
 
 @dataclass(frozen=True)
-class Head:
-    """Where the layer is: the ``nodes`` from ``takes`` to ``gives``; what it computes with, [features, classes]."""
+class Layer:
+    """Where a layer is: the ``nodes`` from ``takes`` to ``gives``; what it computes with, [features, units]."""
 
     nodes: tuple[onnx.NodeProto, ...]
     takes: str
@@ -41,8 +41,7 @@ class Head:
 
 def weights_of(model: Model) -> Weights:
     """Those that training starts from. Raises: ConversionError."""
-    found = _head(model, onnx_file.load(model.path))
-    return heads.named([(found.weight, found.bias)])
+    return heads.named([(layer.weight, layer.bias) for layer in _head(model, onnx_file.load(model.path))])
 
 
 def merged(model: Model, weights: Weights, path: Path) -> Model:
@@ -52,28 +51,31 @@ def merged(model: Model, weights: Weights, path: Path) -> Model:
     """
     document, learned = onnx_file.load(model.path), heads.layers(weights)
     old = _head(model, document)
-    wanted = (*old.weight.shape,)
+    wanted = (len(old[0].weight), old[-1].bias.size)
     if (learned[0][0].shape[0], learned[-1][1].size) != wanted:
         raise ConversionError(f"{model.path.name}: has a head of {wanted[0]} features and {wanted[1]} classes")
     graph = document.graph
-    place = list(graph.node).index(old.nodes[0])
-    for node in old.nodes:
+    place = list(graph.node).index(old[0].nodes[0])
+    for node in _nodes_of(graph, old):
         graph.node.remove(node)
     _forget(graph)
     prefix = _free(graph)
-    for offset, node in enumerate(_nodes(old, prefix, len(learned))):
+    for offset, node in enumerate(_nodes((old[0].takes, old[-1].gives), prefix, len(learned))):
         graph.node.insert(place + offset, node)
     arrays = heads.named(learned, prefix)
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
     onnx.save(document, path)
-    result = derived(model, path, NAME)
+    result = replace(derived(model, path, NAME), head_layers=len(learned))
     load(result).close()
     return result
 
 
-def _head(model: Model, document: onnx.ModelProto) -> Head:
+def _head(model: Model, document: onnx.ModelProto) -> list[Layer]:
+    return [_layer(model, document, node) for node in features_onnx.layers(model, document.graph)]
+
+
+def _layer(model: Model, document: onnx.ModelProto, layer: onnx.NodeProto) -> Layer:
     graph = document.graph
-    layer = features_onnx.dense(model, graph)
     if layer.op_type not in ("Gemm", "MatMul"):
         raise ConversionError(f"{model.path.name}: its last layer is a {layer.op_type}", "give the float model")
     told = {each.name: helper.get_attribute_value(each) for each in layer.attribute}
@@ -87,7 +89,7 @@ def _head(model: Model, document: onnx.ModelProto) -> Head:
     offset = found[bias].reshape(-1) * np.float32(told.get("beta", 1.0)) if bias else np.zeros(1, np.float32)
     nodes = (layer, adding) if adding else (layer,)
     offset = np.broadcast_to(offset, weight.shape[1:]).astype(np.float32)
-    return Head(nodes, layer.input[0], nodes[-1].output[0], np.ascontiguousarray(weight), offset.copy())
+    return Layer(nodes, layer.input[0], nodes[-1].output[0], np.ascontiguousarray(weight), offset.copy())
 
 
 def _adding(graph: onnx.GraphProto, layer: onnx.NodeProto) -> onnx.NodeProto | None:
@@ -103,6 +105,13 @@ def _other(node: onnx.NodeProto, name: str) -> str:
     return str(next(each for each in node.input if each != name))
 
 
+def _nodes_of(graph: onnx.GraphProto, head: list[Layer]) -> list[onnx.NodeProto]:
+    """Those of its layers, and the ReLUs between, as ``_nodes`` writes them."""
+    inner = {layer.takes for layer in head[1:]}
+    between = [node for node in graph.node if inner & set(node.output)]
+    return [*between, *(node for layer in head for node in layer.nodes)]
+
+
 def _free(graph: onnx.GraphProto) -> str:
     """A prefix of names that no layer has, nor one that was merged before: its last one is the head now."""
     known = [tensor.name for tensor in graph.initializer]
@@ -110,12 +119,12 @@ def _free(graph: onnx.GraphProto) -> str:
     return next(prefix for prefix in free if not any(name.startswith(f"{prefix}.") for name in known))
 
 
-def _nodes(old: Head, prefix: str, depth: int) -> list[onnx.NodeProto]:
-    """A Gemm for each layer, and a ReLU between; the last keeps the name of what the layer gave."""
-    made, takes = [], old.takes
+def _nodes(ends: tuple[str, str], prefix: str, depth: int) -> list[onnx.NodeProto]:
+    """A Gemm for each layer, and a ReLU between; they take and give tensors of the names that were there."""
+    made, (takes, given) = [], ends
     for name in (f"{prefix}.{place}" for place in range(depth)):
         last = name == f"{prefix}.{depth - 1}"
-        gives = old.gives if last else f"{name}.sum"
+        gives = given if last else f"{name}.sum"
         made.append(helper.make_node("Gemm", [takes, f"{name}.weight", f"{name}.bias"], [gives], name))
         takes = f"{name}.relu"
         if not last:
