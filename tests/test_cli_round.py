@@ -17,7 +17,7 @@ from tests.flow.test_fleet import cluster
 from tests.lab import faces
 from tests.lab.bundles import TARGET
 from tests.lab.project import document, edgekit, project
-from tests.runtime.learners import shipped
+from tests.runtime.learners import features, shipped
 
 __all__ = ["cluster", "project"]  # fixtures
 
@@ -118,3 +118,46 @@ def test_what_cannot_be_is_said_before_any_device_is_asked(here: Path) -> None:
     ):
         assert line in edgekit("round", *words, status=2).line
     assert not any((here / name / "rounds").exists() for name in NAMES)
+
+
+def test_a_hidden_layer_begins_with_what_is_shipped_and_goes_on_where_it_is(here: Path) -> None:
+    """As many units as are asked for; and those of the round before, without a word."""
+    told = document("round", "start", "--trainer", "mlp", "--set", "hidden=12", "--set", "epochs=20", "--rounds", "2")
+    first, second = told["rounds"]
+    assert (first["source"], second["source"], first["plan"]["config"]["hidden"]) == ("model", "round 1", 12)
+    begun = Shelf(first["key"]).start().weights
+    assert {name: array.shape for name, array in begun.items()} == {
+        "head.0.weight": (8, 12),
+        "head.0.bias": (12,),
+        "head.1.weight": (12, 3),
+        "head.1.bias": (3,),
+    }
+    with np.load(here / "evaluation.npz") as data:
+        right = (features(data["x"]) @ shipped()["head.0.weight"]).argmax(axis=-1) == data["labels"]
+    assert first["result"]["before"] == pytest.approx(right.mean())
+    assert second["result"]["before"] == first["result"]["accuracy"] > first["result"]["before"] + 0.2
+    assert [each["state"] for each in first["devices"]] == ["came"] * 3
+    shown = edgekit("round", "inspect", "1", "hall").stdout
+    assert re.search(r"head\.0\.weight +float32 +8×12 ", shown)
+    assert re.search(r"head\.1\.weight +float32 +12×3 ", shown)
+    words = ("start", "--trainer", "mlp", "--set", "hidden=16")
+    assert "hidden is 16, and it begins with 12 hidden units" in edgekit("round", *words, status=2).line
+    [anew] = document("round", *words, "--from", "model", "--compress", "int8", "--clip", "2")["rounds"]
+    assert Shelf(anew["key"]).start().weights["head.0.bias"].shape == (16,)
+    assert anew["result"]["accuracy"] > anew["result"]["before"]
+
+
+def test_a_hidden_layer_goes_before_what_a_head_has_learned(here: Path) -> None:
+    """Weights of one layer, from wherever they are, begin a round of two that says the same."""
+    [head] = document("round", "start", "--set", "epochs=20")["rounds"]
+    [mlp] = document("round", "start", "--trainer", "mlp", "--from", "1", "--strategy", "fedadam")["rounds"]
+    assert Shelf(mlp["key"]).start().weights["head.0.weight"].shape == (8, 32)
+    assert mlp["source"] == "round 1"
+    assert mlp["result"]["before"] == head["result"]["accuracy"]
+
+
+@pytest.mark.parametrize("word", ["5", "6.5", "some", "100000"])
+def test_hidden_units_that_cannot_be_are_told_with_the_least(here: Path, word: str) -> None:
+    line = edgekit("round", "start", "--trainer", "mlp", "--set", f"hidden={word}", status=2).line
+    assert "a head of 3 classes begins with 6 to 65536 hidden units" in line
+    assert "hidden=32" in line

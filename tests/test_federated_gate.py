@@ -15,6 +15,7 @@ from edgekit.building.order import Order
 from edgekit.bundle_diff import Change, changes
 from edgekit.errors import BundleError, ConversionError, DataError
 from edgekit.federated import lineage
+from edgekit.federated.deepening import deepened
 from edgekit.federated.gate import Gate
 from edgekit.federated.lineage import Lineage
 from edgekit.federated.merging import head_of
@@ -111,10 +112,21 @@ class TestMerging:
         assert found["features.mean"].shape == found["features.square"].shape == (size,)
         assert (found["features.square"] >= found["features.mean"] ** 2 * 0.999).all()
 
+    def test_those_of_a_model_with_a_hidden_layer_are_of_what_its_head_takes(self, tmp_path: Path) -> None:
+        """Not of what its last layer takes: they are folded into the first one."""
+        source = digits()
+        own, before = head.weights_of(source), Gate(PI, digits_order()).moments_of(source)
+        deep = head.merged(source, deepened(own, 32), tmp_path / "deep.onnx")
+        found = Gate(PI, digits_order()).moments_of(deep)
+        assert all(np.allclose(found[name], before[name], rtol=1e-4) for name in before)
+        folded = head_of(deep, "moments", {**before, "features.mean": before["features.mean"] + 1}, lambda model: found)
+        assert folded.keys() == deepened(own, 32).keys()
+        assert not np.allclose(folded["head.0.bias"], head.weights_of(deep)["head.0.bias"], atol=1e-3)
+
     def test_what_is_no_head_is_refused(self) -> None:
         with pytest.raises(ConversionError, match="what 'signature' has learned is no head") as told:
             head_of(digits(), "signature", {}, never)
-        assert "head, bias or moments" in str(told.value.hint)
+        assert "head, bias, mlp or moments" in str(told.value.hint)
 
 
 @pytest.mark.slow

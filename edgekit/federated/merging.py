@@ -10,7 +10,8 @@ from edgekit.passes import head
 from edgekit_train import normalization
 from edgekit_train.update import Weights
 
-HEADS, MOMENTS = ("head", "bias"), "moments"
+MLP, MOMENTS = "mlp", "moments"
+HEADS = ("head", "bias", MLP)
 Moments = Callable[[Model], Weights]
 """Those of a float model's features on the samples that it was made for; see ``gate.moments_of``."""
 

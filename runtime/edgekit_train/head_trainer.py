@@ -14,6 +14,7 @@ import numpy as np
 from edgekit_train import features, heads, settings
 from edgekit_train.descent import Descent
 from edgekit_train.gathering import Gathered, gathered
+from edgekit_train.settings import Settings
 from edgekit_train.trainer import finished
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ ROWS = 256
 @dataclass(frozen=True)
 class HeadTrainer:
     """``hidden``: units of a layer before the last, 0 for none. ``only_bias``: nothing but biases is changed, a few
-    numbers in place of thousands (Ben Zaken et al. 2022, "BitFit"; Cai et al. 2020, "TinyTL"). Takes features.
+    numbers in place of thousands (Ben Zaken et al. 2022, "BitFit"; Cai et al. 2020, "TinyTL"). ``usual``: the settings,
+    but for those that the configuration has. Takes features.
     """
 
     hidden: int = 0
     only_bias: bool = False
+    usual: Settings = Settings()
 
     def init(self, session: Session) -> Weights:
         """Raises: InvalidInput for a bundle without features."""
@@ -43,7 +46,7 @@ class HeadTrainer:
 
     def fit(self, weights: Weights, data: Iterable[Sample], config: Config) -> Fitted:
         """Raises: InvalidInput, TrainingFailed. The same samples and settings give the same bytes."""
-        how = settings.of(config)
+        how = settings.of(config, self.usual)
         head, rng = heads.layers(weights), np.random.default_rng(how.seed)
         held = gathered(data, (head[0][0].shape[0], head[-1][1].size), how.most_bytes, rng)
         descent = Descent(head, how, only_bias=self.only_bias)

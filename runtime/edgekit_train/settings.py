@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime.errors import InvalidInput
@@ -42,8 +42,11 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
-def of(config: Config) -> Settings:
-    """Raises: InvalidInput for a setting that is unknown, of another type or out of range."""
+def of(config: Config, usual: Settings = Settings()) -> Settings:
+    """``usual``: what holds where nothing is said.
+
+    Raises: InvalidInput for a setting that is unknown, of another type or out of range.
+    """
     known: dict[str, Any] = {each.name: each.default for each in fields(Settings)}
     for name, value in config.items():
         if name not in known:
@@ -53,4 +56,4 @@ def of(config: Config) -> Settings:
         if isinstance(value, (str, bool)) or not low <= value <= high or kind(value) != value:
             whole = "whole " if kind is int else ""
             raise InvalidInput(f"{name} is {value!r}", f"give a {whole}number from {low:g} to {high:g}")
-    return Settings(**{name: type(known[name])(value) for name, value in config.items()})
+    return replace(usual, **{name: type(known[name])(value) for name, value in config.items()})

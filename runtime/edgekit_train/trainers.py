@@ -11,6 +11,7 @@ from edgekit_runtime import serving
 from edgekit_train import features
 from edgekit_train.head_trainer import HeadTrainer
 from edgekit_train.normalization import MEAN, SQUARE, NormalizationTrainer
+from edgekit_train.settings import Settings
 from edgekit_train.signature_trainer import SignatureTrainer
 from edgekit_train.trainer import Trainer, TrainingFailed
 
@@ -36,6 +37,11 @@ def _head(session: Session, bundle: Bundle) -> Trainer:
     return HeadTrainer()
 
 
+def _mlp(session: Session, bundle: Bundle) -> Trainer:
+    """A hidden layer makes steps of the same rate go further, and overshoot."""
+    return HeadTrainer(hidden=32, usual=Settings(rate=0.01))
+
+
 def _bias(session: Session, bundle: Bundle) -> Trainer:
     return HeadTrainer(only_bias=True)
 
@@ -52,6 +58,7 @@ def _signature(session: Session, bundle: Bundle) -> Trainer:
 BUILT_IN = {
     "head": Kind(_head),
     "bias": Kind(_bias),
+    "mlp": Kind(_mlp),
     "moments": Kind(_moments),
     "signature": Kind(_signature, features=False),
 }

@@ -105,7 +105,7 @@ class TestRefused:
         send(home, a_task(live, trainer="magic"), signer)
         with pytest.raises(TrainingFailed, match="no trainer 'magic'") as caught:
             words.learn(home, APP, ROUND)
-        assert caught.value.hint == "known: bias, head, moments, signature"
+        assert caught.value.hint == "known: bias, head, mlp, moments, signature"
 
     def test_a_setting_that_the_trainer_does_not_know(self, home: Path, live: Release, signer: Signer) -> None:
         send(home, a_task(live, config={"speed": 1}), signer)

@@ -15,7 +15,7 @@ from edgekit import fanout
 from edgekit.counted import counted
 from edgekit.errors import ConfigError, RoundError
 from edgekit.federated.merging import HEADS, MOMENTS, Moments
-from edgekit.federated.rounds import private
+from edgekit.federated.rounds import hidden, private
 from edgekit.federated.rounds.asking import Live, look
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.round import DONE, RUNNING, Part, Plan, Round, Subject
@@ -120,6 +120,7 @@ def begin(subject: Subject, plan: Plan, devices: Sequence[str], sources: Sources
         need = f"{plan.strategy} needs {counted(strategy.least, 'device')}, and {len(devices)} are meant"
         raise ConfigError(need, "select more with --to, or choose another strategy")
     begun = sources.start(subject, strategy, source)
+    begun = Start(hidden.begun(subject.trainer, plan.config, begun.state, strategy), begun.source)
     key, parts = uuid.uuid4().hex, tuple(Part(name) for name in private.drawn(plan, devices))
     new = Round(0, key, subject, plan, RUNNING, 0.0, begun.source, parts)
     task(new, devices[0], begun.state.weights)

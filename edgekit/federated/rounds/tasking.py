@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekit.errors import ConfigError
-from edgekit.federated.rounds import private
+from edgekit.federated.rounds import hidden, private
 from edgekit.federated.rounds.round import Round
 from edgekit.federated.strategies import named
 from edgekit_train import task as tasks
@@ -17,7 +17,7 @@ def task(round_: Round, device: str, weights: Weights) -> bytes:
     Raises: ConfigError for what no device takes, PluginError.
     """
     subject, plan = round_.subject, round_.plan
-    config = {**named(plan.strategy, plan.options).config, **plan.config}
+    config = {**named(plan.strategy, plan.options).config, **hidden.left(subject.trainer, plan.config)}
     names = (subject.app, subject.family, round_.key, device, subject.trainer)
     secure = private.encoding(plan, len(round_.parts)) if plan.secure else None
     try:
