@@ -79,11 +79,15 @@ def test_a_last_layer_of_either_kind_with_a_bias_or_without(kind: int, bias: boo
         assert np.allclose(answer(made, feed).reshape(1, 3), want, atol=1e-4)
 
 
-@pytest.mark.parametrize("quantized", [False, True], ids=["float", "int8"])
-def test_what_is_merged_shows_what_its_head_takes(quantized: bool, tmp_path: Path) -> None:
-    """Not what its last layer takes: the next round goes on with all layers."""
+@pytest.mark.parametrize(
+    ("quantized", "hidden"), [(False, 32), (True, 32), (True, 4096)], ids=["float", "int8", "int8 of more than 256 KiB"]
+)
+def test_what_is_merged_shows_what_its_head_takes(quantized: bool, hidden: int, tmp_path: Path) -> None:
+    """Not what its last layer takes: the next round goes on with all layers. Of large files the quantizer puts the
+    weights behind the schema's part.
+    """
     order, source = RESNET8.order(tmp_path), open_model(shared(RESNET8.model))
-    given = deepened(head.weights_of(source), 32)
+    given = deepened(head.weights_of(source), hidden)
     model, work = head.merged(source, given, tmp_path / "m.tflite"), context(tmp_path, "pi", order)
     if quantized:
         model = quantize_tflite.run(model, work)

@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.errors import UnsupportedFormat
-from edgekit.formats import tflite_file
+from edgekit.formats import tflite_file, tflite_graph
 from edgekit.model import open_model
 from tests.lab.models import DSCNN_INT8, RESNET8, RESNET8_INT8, VWW, outputs_of, shared, tflite_model
 
@@ -93,3 +93,39 @@ class TestDamage:
         path.write_bytes(path.read_bytes().replace(b"in:0", b"in\xff0"))
         with pytest.raises(UnsupportedFormat):
             open_model(path)
+
+
+def test_data_behind_the_schema_are_part_of_the_file(tmp_path: Path) -> None:
+    """As the AI Edge Quantizer writes them; they are read where they lie, and are like any others once unpacked."""
+    inner = shared(RESNET8.model).read_bytes()
+    outer = moved_behind(inner)
+    assert open_model(write(tmp_path / "outer.tflite", outer)).outputs == open_model(shared(RESNET8.model)).outputs
+    graphs = [tflite_graph.read(data).graphs[0] for data in (inner, outer)]
+    sizes = [[tensor.size for tensor in graph.tensors.values()] for graph in graphs]
+    assert sizes[0] == sizes[1]
+    again = open_model(write(tmp_path / "again.tflite", tflite_file.packed(tflite_file.unpacked(outer))))
+    feeds = {again.inputs[0].name: np.random.default_rng(0).random((1, 32, 32, 3), np.float32)}
+    given, want = outputs_of(again, feeds), outputs_of(open_model(shared(RESNET8.model)), feeds)
+    assert all(np.array_equal(*pair) for pair in zip(given.values(), want.values(), strict=True))
+
+
+def moved_behind(model: bytes) -> bytes:
+    """The file with the data of its buffers at its end."""
+    document = tflite_file.unpacked(model)
+    held = [None if buffer.data is None else bytes(buffer.data) for buffer in document.buffers]
+    for buffer, data in zip(document.buffers, held, strict=True):
+        if data:
+            buffer.data, buffer.offset, buffer.size = None, 1 << 30, len(data)
+    at = len(tflite_file.packed(document))
+    behind = bytearray()
+    for buffer, data in zip(document.buffers, held, strict=True):
+        if data:
+            behind += bytes(-(at + len(behind)) % 16)
+            buffer.offset = at + len(behind)
+            behind += data
+    return tflite_file.packed(document) + bytes(behind)
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path

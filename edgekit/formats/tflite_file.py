@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats.tflite_graph import NO_OFFSET
 from edgekit.model import Format, Model, digest_of
 from edgekit_runtime.tensors import DTYPES, TensorSpec
 
@@ -90,8 +92,16 @@ def _signature(graph: Any) -> Any:
 
 
 def unpacked(model: bytes) -> Any:
-    """The file as objects of its schema, which may be changed."""
-    return schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
+    """The file as objects of its schema, which may be changed; data that lie behind the schema's part are among them.
+
+    The AI Edge Quantizer puts them there from 256 KiB on, which older engines do not load.
+    """
+    document = schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
+    for buffer in document.buffers:
+        if buffer.offset > NO_OFFSET:
+            buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return document
 
 
 def packed(document: Any) -> bytes:

@@ -14,6 +14,8 @@ from ai_edge_litert import schema_py_generated as schema
 MOST = 1 << 18
 """Operators and their inputs and outputs, together; language models have some ten thousand."""
 IDENTIFIER = b"TFL3"
+NO_OFFSET = 1
+"""Up to it, the data of a buffer lie in it."""
 OPS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 KINDS = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 RUNTIME = "min_runtime_version"
@@ -106,15 +108,21 @@ def _numbers(array: Any) -> tuple[int, ...]:
 
 def _tensor(document: Any, tensor: Any) -> Tensor:
     scale = tensor.Quantization()
-    data = document.Buffers(tensor.Buffer()).DataAsNumpy() if tensor.Buffer() else 0
     return Tensor(
         _text(tensor.Name()),
         KINDS.get(tensor.Type(), f"type {tensor.Type()}"),
         bool(scale and scale.ScaleLength()),
         _shape(tensor),
         tensor.Buffer(),
-        0 if isinstance(data, int) else len(data),
+        _stored(document, document.Buffers(tensor.Buffer())) if tensor.Buffer() else 0,
     )
+
+
+def _stored(document: Any, buffer: Any) -> int:
+    """Bytes of a buffer's data, which lie in it or behind the schema's part of the file."""
+    data, start = buffer.DataAsNumpy(), buffer.Offset()
+    behind = buffer.Size() if NO_OFFSET < start <= len(document._tab.Bytes) - buffer.Size() else 0
+    return behind if isinstance(data, int) else len(data)
 
 
 def _shape(tensor: Any) -> tuple[int | None, ...]:

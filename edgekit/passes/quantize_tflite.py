@@ -53,7 +53,7 @@ def run(model: Model, context: Context) -> Model:
             f"{model.path.name}: the TFLite quantizer failed: {line}", "build with --precision float32"
         ) from error
     result = context.work / f"{model.path.stem}.{wanted.precision.value}.tflite"
-    result.write_bytes(quantized.quantized_model)
+    result.write_bytes(tflite_file.packed(tflite_file.unpacked(bytes(quantized.quantized_model))))
     return derived(model, result, NAME)
 
 
