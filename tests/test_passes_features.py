@@ -19,7 +19,7 @@ from edgekit.model import Format, Model, open_model
 from edgekit.passes import clean_onnx, features, quantize_onnx, quantize_tflite
 from edgekit.passes.proof import load
 from edgekit.passes.qoperator_onnx import to_qoperator
-from edgekit.precision import Precision
+from edgekit.precision import Precision, Quantization
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.session import Session
@@ -117,12 +117,14 @@ def test_those_of_int8_are_integers_and_near_the_float_ones(as_operators: bool, 
         assert np.corrcoef(near.ravel(), want.ravel())[0, 1] > 0.98
 
 
-def test_tflite_quantized_here(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", quantize_tflite.PRECISIONS)
+def test_tflite_quantized_here(precision: Precision, tmp_path: Path) -> None:
+    """Where weights alone are smaller, the layer takes them from an operator that makes floats of them."""
     order, source = order_of(RESNET8, tmp_path), open_model(shared(RESNET8.model))
-    quantized = quantize_tflite.run(source, context(tmp_path, "pi", order))
+    quantized = quantize_tflite.run(source, context(tmp_path, "pi", order, Quantization(precision)))
     made = exposed(quantized, order, tmp_path)
     assert made.features is not None
-    assert made.features.scale != 1.0
+    assert (made.features.scale != 1.0) == precision.calibrated
     assert made.features.size == 64
 
 

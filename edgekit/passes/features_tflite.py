@@ -50,7 +50,11 @@ def _dense(graph: tflite_graph.Graph, gives: int, passing: frozenset[str]) -> tf
     operator = makers.get(gives)
     while operator is not None and operator.op in passing:
         operator = makers.get(operator.inputs[0])
-    if operator is None or operator.op not in DENSE or not graph.tensors[operator.inputs[1]].size:
+    if operator is None or operator.op not in DENSE:
+        return None
+    weight = makers.get(operator.inputs[1])
+    stored = weight.inputs[0] if weight is not None and weight.op == "DEQUANTIZE" else operator.inputs[1]
+    if not graph.tensors[stored].size:
         return None
     return None if operator.inputs[0] in (*graph.inputs, *graph.outputs) else operator
 
