@@ -16,10 +16,12 @@ from edgekit.dashboard.look import look
 from edgekit.federated import lineage
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.fleet import Device
-from edgekit.model import open_model
+from edgekit.model import Model, open_model
+from edgekit.passes import head
+from edgekit.passes.proof import load
 from edgekit.store import Store
 from edgekit_runtime.bundle import open_layout
-from edgekit_train import family
+from edgekit_train import family, heads
 from tests.lab.bundles import DIGITS, TARGET
 from tests.lab.project import document, edgekit, project
 from tests.test_passes_head import GAIN, negatives
@@ -131,6 +133,64 @@ def test_what_devices_learn_comes_back_to_them_and_what_is_worse_does_not(lab: L
         html = look(store, list, time.time())
     assert f"Built for {TARGET} {built['builds'][0]['digest'][7:19]}" in html
     assert "worse than the model before" in html
+
+
+ANSWER = """
+import sys, numpy as np, edgekit_runtime
+from edgekit_train import features
+with edgekit_runtime.load("digits") as session:
+    x = np.load(sys.argv[1])["x"]
+    said = np.concatenate([next(iter(session.predict(one[None]).values())) for one in x])
+    rows = np.concatenate([features.of(session, one[None]) for one in x])
+np.savez(sys.argv[2], said=said, rows=rows)
+"""
+
+
+def test_a_hidden_layer_comes_to_devices_and_learns_on_there(lab: Lab, tmp_path: Path) -> None:
+    """Twice: the second generation trains the layers of the first, on the same features, and adds none."""
+    lab.says(DIGITS)
+    edgekit("build")
+    edgekit("push", "--to", "all")
+    x, y = negatives(tmp_path)
+    lab.says(tmp_path)
+    lab.keeps(x, y)
+
+    first = learned("--trainer", "mlp", "--set", "hidden=40")
+    built = document("round", "build")
+    assert built["evaluation"]["accuracy_after"] - built["evaluation"]["accuracy_before"] > GAIN
+    assert " mlp of model sha256:" in edgekit("bundle", "show", built["builds"][0]["bundle"]).stdout
+    edgekit("push", "--to", "all")
+    assert lab.live() == {built["builds"][0]["digest"]}
+    merged = head.merged(open_model(lab.project / "digits.onnx"), Shelf(first["key"]).head(), tmp_path / "1.onnx")
+    assert_answers(lab, merged, tmp_path)
+
+    second = learned("--trainer", "mlp", "--secure", "--clip", "2")
+    begun, before = Shelf(second["key"]).start().weights, Shelf(first["key"]).head()
+    assert begun["head.0.weight"].shape == (256, 40)
+    assert begun.keys() == before.keys()
+    assert all(np.array_equal(begun[name], before[name]) for name in before)
+    assert second["result"]["before"] == built["evaluation"]["accuracy_after"]
+    again = document("round", "build")
+    assert again["ok"]
+    assert lineage.of(open_layout(Path(again["builds"][0]["bundle"]))[0].manifest).rounds == 2  # type: ignore[union-attr]
+    edgekit("push", "--to", "all")
+    assert lab.live() == {again["builds"][0]["digest"]} != {built["builds"][0]["digest"]}
+    latest = head.merged(merged, Shelf(second["key"]).head(), tmp_path / "2.onnx")
+    assert latest.size == merged.size
+    assert_answers(lab, latest, tmp_path)
+
+
+def assert_answers(lab: Lab, merged: Model, folder: Path) -> None:
+    """A device answers as the float model does that its release was built from; so does the head on its features."""
+    device, given = lab.project / NAMES[1], folder / "answers.npz"
+    with transports.connect(f"local:{device}") as link:
+        link.run([f"{device}/env/bin/python", "-c", ANSWER, f"{folder}/evaluation.npz", str(given)]).check()
+    with np.load(folder / "evaluation.npz") as data, np.load(given) as found:
+        engine, name = load(merged), merged.outputs[0].inner
+        want = np.concatenate([engine.run({merged.inputs[0].inner: one[None]})[name] for one in data["x"]])
+        own = heads.logits(heads.layers(head.weights_of(merged)), found["rows"])
+        assert np.mean(found["said"].argmax(axis=-1) == want.argmax(axis=-1)) > 0.97
+        assert np.mean(own.argmax(axis=-1) == want.argmax(axis=-1)) > 0.97
 
 
 def family_of(folder: str) -> str:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekit.federated.deepening import deepened
 from edgekit_runtime.errors import InvalidInput
 from edgekit_runtime.features import Features
 from edgekit_runtime.interface import Interface
 from edgekit_runtime.manifest import EngineNeed
 from edgekit_runtime.session import Session
-from edgekit_train import features, heads
+from edgekit_train import features, heads, trainers
 from edgekit_train.features import rows as rows_of
 from edgekit_train.head_trainer import HeadTrainer
 from edgekit_train.trainer import Trainer, TrainingFailed, added
@@ -64,6 +65,21 @@ def test_what_a_device_learns_of_its_own_pictures_helps(trainer: HeadTrainer) ->
     assert fitted.examples == 600
     assert fitted.metrics["accuracy_after"] > fitted.metrics["accuracy_before"] + GAIN
     assert fitted.metrics["loss_after"] < fitted.metrics["loss_before"]
+
+
+def test_so_does_a_hidden_layer_that_began_as_shipped() -> None:
+    """At the rate that rounds of it have where nobody says one; and at one that somebody says."""
+    foggy, start = rows(), deepened(shipped(), 32)
+    trainer = trainers.named("mlp").make(session(), None)  # type: ignore[arg-type]  # it looks at neither
+    assert accuracy(start, foggy) == accuracy(shipped(), foggy)
+    usual, same, other = (
+        trainer.fit(start, foggy.part(0, 600).samples, {"epochs": 10, **rate})
+        for rate in ({}, {"rate": 0.01}, {"rate": 0.02})
+    )
+    after = accuracy(added(start, usual.delta), foggy.part(600, 1000))
+    assert after > accuracy(start, foggy.part(600, 1000)) + GAIN
+    assert all(np.array_equal(usual.delta[name], same.delta[name]) for name in start)
+    assert not np.array_equal(usual.delta["head.0.weight"], other.delta["head.0.weight"])
 
 
 def test_a_head_that_knows_nothing_learns_nearly_as_much() -> None:
