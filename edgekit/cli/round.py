@@ -35,7 +35,7 @@ round_.add_command(inspect)
 @click.option("--quorum", default="80%", show_default=True, help="As many of the devices are enough not to wait.")
 @click.option("--deadline", default="10m", show_default=True, metavar="TIME", help="Nobody is waited for any longer.")
 @click.option("--late", is_flag=True, help="Use what comes too late for a round in the next one, with less weight.")
-@click.option("--trainer", default="head", show_default=True, help="What devices train: head, bias, moments, …")
+@click.option("--trainer", default="head", show_default=True, help="What devices train: head, mlp, bias, moments, …")
 @click.option("--set", "config", multiple=True, metavar="NAME=VALUE", help="Of the trainer: rate=0.05; repeatable.")
 @click.option("--compress", help="Send int8, or the largest numbers only: 1%.")
 @click.option("--from", "source", metavar="WHAT", help="Begin with: model, a round's ID, or a safetensors file.")
@@ -56,6 +56,7 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
     Examples:
       edgekit round start --to site=berlin --rounds 5 --set rate=0.02
       edgekit round start --strategy multi-krum --option liars=2 --compress int8
+      edgekit round start --trainer mlp --set hidden=64
       edgekit round start --rounds 30 --clip auto --privacy central --epsilon 8 --delta 1e-3 --sample 0.5
       edgekit round start --clip 1.0 --secure
     """
