@@ -7,6 +7,8 @@ from edgekit.formats import tflite_graph
 from edgekit.formats.tflite_graph import Graph, Operator, Tensor
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+VARIABLES = ("CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")
+"""What leads to the numbers of a variable, and computes nothing."""
 UNPACKING = ("DEQUANTIZE", "DENSIFY")
 """Of a constant done once, before the first call."""
 
@@ -23,7 +25,7 @@ def _layers(graph: Graph, taken: set[int]) -> list[Layer]:
     for operator in graph.operators:
         if operator.op in UNPACKING and all(tensors[number].size for number in operator.inputs):
             tensors.update((number, tensors[operator.inputs[0]]) for number in operator.outputs if operator.inputs)
-        elif operator.op not in CONVERSIONS:
+        elif operator.op not in (*CONVERSIONS, *VARIABLES):
             layers.append(_layer(operator, tensors, taken))
     return layers
 

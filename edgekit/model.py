@@ -64,6 +64,7 @@ class Model:
     is a file of weights and the ``factory``, ``package.module:function``, of the module that they belong to. What was
     cut off its end is its ``tail``; ``outputs`` are those of the file, but for its ``features``. Its head is its last
     ``head_layers`` dense layers: those that were merged into it, or the last one.
+    ``trains``: whether it has training signatures beside what it serves, whose weights are variables: they stay float32.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class Model:
     tail: Tail | None = None
     features: Features | None = None
     head_layers: int = 1
+    trains: bool = False
 
     def interface(self, preprocess: dict[str, Preprocess], agreement: dict[str, Agreement]) -> Interface:
         """What it takes and gives where it serves, with its tail."""

@@ -43,17 +43,32 @@ def plan(
     """The recipes for a target, best first; the first is float where the source is, and the measure of the others.
 
     Unless formats are wanted, a model in one that the target runs stays in it; another comes in all that it runs.
-    Raises: ConversionError when the target runs no format that this model can be brought into.
+    Raises: ConversionError when the target runs no format that this model can be brought into, or what may ship is not.
     """
+    if source.trains and precisions and FLOAT not in precisions:
+        asked = ", ".join(each.value for each in precisions)
+        raise ConversionError(
+            f"{source.path.name}: has training signatures, whose variables cannot be quantized: no {asked}",
+            "build it with --precision float32, or export it without them",
+        )
     runs = dict.fromkeys(Format(engine.format) for engine in target.engines)
     formats = [form for form in wanted or ([source.format] if source.format in runs else runs) if form in runs]
     recipes = [recipe for form in formats for recipe in _recipes(source, target, form, precisions, passes)]
     if not recipes:
         goal = " or ".join(form.value for form in wanted or runs)
-        how = f"a quantized {source.format.value} model" if source.quantized else source.format.value
-        hint = "give the float model that it was made from" if source.quantized else "export it to ONNX or TFLite"
+        how, hint = _told(source)
         raise ConversionError(f"{source.path.name}: no way from {how} to {goal} for {target.name}", hint)
     return tuple(recipes)
+
+
+def _told(source: Model) -> tuple[str, str]:
+    """What it is, and what to do where nothing becomes of that."""
+    form = source.format.value
+    if source.quantized:
+        return f"a quantized {form} model", "give the float model that it was made from"
+    if source.trains:
+        return f"a {form} model with training signatures", "export it without them"
+    return form, "export it to ONNX or TFLite"
 
 
 def _recipes(
@@ -63,8 +78,10 @@ def _recipes(
     if source.quantized:
         return [Recipe(form, Quantization(Precision.INT8), engines, ())] if form is source.format else []
     route = way(source.format, form, passes)
-    if route is None:
+    if route is None or (source.trains and form is not Format.TFLITE):
         return []
+    if source.trains:
+        return [Recipe(form, Quantization(FLOAT), engines, route)]
     quantizers = {each: (*step.before, step) for step in passes if step.accepts is form for each in step.precisions}
     known: dict[Precision, tuple[Pass, ...]] = {FLOAT: (), **quantizers}
     tried = [each for each in dict.fromkeys([FLOAT, *precisions]) if each in known]

@@ -108,6 +108,7 @@ def _document(model: Model) -> dict[str, Any]:
         "outputs": [spec.as_dict() for spec in model.outputs],
         "digest": digest_of(model.path),
         "quantized": model.quantized,
+        "trains": model.trains,
         "lineage": list(model.lineage),
         "tail": model.tail and model.tail.as_dict(),
         "features": model.features and model.features.as_dict(),
@@ -130,7 +131,8 @@ def _read(entry: Path, work: Path) -> Model | None:
         return None
     if digest_of(path) != model.digest:
         return None
-    return replace(model, quantized=told["quantized"], lineage=tuple(told["lineage"]), features=features)
+    known = {key: told[key] for key in ("quantized", "trains")}
+    return replace(model, **known, lineage=tuple(told["lineage"]), features=features)
 
 
 def _shrink(folder: Path) -> None:

@@ -22,7 +22,7 @@ from edgekit.building.step_cache import StepCache
 from edgekit.data.dataset import Dataset, Kept, open_source
 from edgekit.data.stability import Halves
 from edgekit.model import Model
-from edgekit.passes import Context, Pass, features, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze
+from edgekit.passes import Context, Pass, features, fit_onnx, fit_quantized, fit_tflite, fold_colours, freeze, training
 from edgekit.passes.cutting import cut_onnx
 from edgekit.precision import Calibrator, Precision, Quantization
 from edgekit.quantization import activations, calibration, folding
@@ -104,10 +104,12 @@ class Workshop:
         model, way = source, tuple[str, ...]()
         for step in (
             cut_onnx.cut_onnx,
+            training.keep_training,
             freeze.freeze,
             fit_onnx.fit_onnx,
             fit_tflite.fit_tflite,
             *(step for step in recipe.passes if not step.precisions),
+            training.keep_training,
             freeze.freeze,
             *fold_colours.before(recipe.precision),
         ):

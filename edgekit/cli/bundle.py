@@ -127,11 +127,13 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str 
 
 def _facts(opened: Bundle, document: Mapping[str, Any]) -> list[tuple[str, str]]:
     from edgekit.federated import lineage
+    from edgekit_train.signature_trainer import NAMES
 
     interface, learned = opened.manifest.interface, lineage.of(opened.manifest)
     rows = [(key, document[key]) for key in ("app", "version", "sequence", "target", "format", "precision")]
     expires = opened.manifest.expires
     rows += [("expires", datetime.fromtimestamp(expires, UTC).isoformat(" "))] if expires is not None else []
+    rows += [("trains by", f"its signatures {', '.join(NAMES)}")] if _trains(document) else []
     rows += [("round", learned.told)] if learned else []
     rows += [("evaluated", learned.evaluation.told)] if learned and learned.evaluation else []
     rows += [("engine", _engine(need)) for need in opened.manifest.engines]
@@ -140,6 +142,14 @@ def _facts(opened: Bundle, document: Mapping[str, Any]) -> list[tuple[str, str]]
     steps = interface.postprocess.steps if interface.postprocess else ()
     rows += [("postprocess", ", ".join(step.op for step in steps))] if steps else []
     return rows + [(layer.media_type.rpartition("edgekit.")[2], kibibytes(layer.size)) for layer in opened.layers]
+
+
+def _trains(document: Mapping[str, Any]) -> bool:
+    """Whether the build has tried training signatures of the model, and kept them."""
+    from edgekit.passes import training
+
+    passes = document["provenance"].get("passes")
+    return isinstance(passes, list) and training.NAME in passes
 
 
 def _engine(need: EngineNeed) -> str:

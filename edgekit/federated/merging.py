@@ -12,6 +12,8 @@ from edgekit_train.update import Weights
 
 MLP, MOMENTS = "mlp", "moments"
 HEADS = ("head", "bias", MLP)
+SIGNATURE = "signature"
+"""Its weights are those of the model's training signatures, all of them."""
 Moments = Callable[[Model], Weights]
 """Those of a float model's features on the samples that it was made for; see ``gate.moments_of``."""
 
@@ -21,11 +23,11 @@ def head_of(model: Model, trainer: str, weights: Weights, moments: Moments) -> W
 
     Moments are folded into the head that is there. Raises: ConversionError for a trainer whose weights are no head.
     """
-    if trainer in HEADS:
+    if trainer in (*HEADS, SIGNATURE):
         return weights
     if trainer == MOMENTS:
         return normalization.folded(head.weights_of(model), moments(model), weights)
     raise ConversionError(
         f"{model.path.name}: what {trainer!r} has learned is no head that could be merged",
-        f"train {', '.join(HEADS)} or {MOMENTS}, or merge it yourself and run 'edgekit build'",
+        f"train {', '.join(HEADS)}, {MOMENTS} or {SIGNATURE}, or merge it yourself and run 'edgekit build'",
     )

@@ -20,6 +20,7 @@ from edgekit.formats.savedmodel_schema import DTYPES as NUMBERS
 from edgekit.formats.savedmodel_schema import SavedModel
 from edgekit.model import Format, Model, digest_of
 from edgekit_runtime.tensors import DTYPES, TensorSpec
+from edgekit_train.signature_trainer import NAMES
 
 FILE = "saved_model.pb"
 TAG = "serve"
@@ -43,17 +44,23 @@ CHECKPOINTS = re.compile(f"RestoreV2|{WRITES.pattern}")
 
 @dataclass(frozen=True)
 class Signature:
-    """What a SavedModel serves; tensors by their names in the graph, in the order of their names in it."""
+    """What a SavedModel serves; tensors by their names in the graph, in the order of their names in it.
+
+    ``trains``: whether there are training signatures beside it.
+    """
 
     key: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    trains: bool = False
 
 
 def read(path: Path) -> Model:
     """The model in a folder. Raises: UnsupportedFormat."""
     signature = signature_of(path)
-    return Model(path, Format.SAVED_MODEL, signature.inputs, signature.outputs, folder_digest(path))
+    return Model(
+        path, Format.SAVED_MODEL, signature.inputs, signature.outputs, folder_digest(path), trains=signature.trains
+    )
 
 
 def signature_of(path: Path) -> Signature:
@@ -68,7 +75,8 @@ def signature_of(path: Path) -> Signature:
     signature = signatures[key]
     if not signature.inputs or not signature.outputs:
         raise UnsupportedFormat(f"{path}: signature {key} takes or gives nothing", "save it with inputs and outputs")
-    return Signature(key, _specs(path, signature.inputs), _specs(path, signature.outputs))
+    trains = signatures.keys() >= set(NAMES)
+    return Signature(key, _specs(path, signature.inputs), _specs(path, signature.outputs), trains)
 
 
 def folder_digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,33 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats import tflite_signatures
 from edgekit.formats.tflite_graph import NO_OFFSET
 from edgekit.model import Format, Model, digest_of
 from edgekit_runtime.tensors import DTYPES, TensorSpec
+from edgekit_train.signature_trainer import NAMES
 
-SIGNATURE = "serving_default"
+SIGNATURE = tflite_signatures.SERVING
 IDENTIFIER = b"TFL3"
 
 
 def read(path: Path) -> Model:
     """Raises: UnsupportedFormat."""
     try:
-        return _model(path, Interpreter(model_content=path.read_bytes()))
+        return _model(path, path.read_bytes())
     except (ValueError, RuntimeError) as error:
         raise UnsupportedFormat(f"{path}: not a TFLite model, or cut short", "export or copy it again") from error
 
 
-def _model(path: Path, interpreter: Interpreter) -> Model:
-    names = _signature_names(path, interpreter)
+def _model(path: Path, data: bytes) -> Model:
+    """Of a file with training signatures, the one beside them is read, wherever it stands."""
+    interpreter = Interpreter(model_content=data)
+    signatures = interpreter._get_full_signature_list()
+    key = _serving(path, signatures.keys())
+    trains = tflite_signatures.trains(signatures.keys())
+    if trains:
+        interpreter = Interpreter(model_content=serving_first(data))
+    names = _names(signatures[key]) if key else {}
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Model(
         path,
@@ -37,6 +47,7 @@ def _model(path: Path, interpreter: Interpreter) -> Model:
         tuple(_spec(path, detail, names) for detail in outputs),
         digest_of(path),
         quantized=_computes_in_integers(interpreter),
+        trains=trains,
     )
 
 
@@ -48,15 +59,25 @@ def _computes_in_integers(interpreter: Interpreter) -> bool:
     return any(detail["quantization"][0] for detail in details if detail["index"] in given)
 
 
-def _signature_names(path: Path, interpreter: Interpreter) -> dict[int, str]:
-    """Tensor index → the name that the signature gives it; its order may be another than the graph's."""
-    signatures = interpreter._get_full_signature_list()
+def _serving(path: Path, signatures: Set[str]) -> str | None:
+    """The signature to serve; None for a file without any. Raises: UnsupportedFormat."""
+    if tflite_signatures.trains(signatures):
+        found = tflite_signatures.serving(signatures)
+        if found is None:
+            told = f"{path}: which of its signatures serves? {', '.join(sorted(signatures))}"
+            raise UnsupportedFormat(told, f"give it one named {SIGNATURE}")
+        return found
     if len(signatures) > 1:
         raise UnsupportedFormat(
-            f"{path}: has {len(signatures)} signatures: {', '.join(sorted(signatures))}", "convert it with one only"
+            f"{path}: has {len(signatures)} signatures: {', '.join(sorted(signatures))}",
+            f"convert it with one only, or with {', '.join(NAMES)} beside it",
         )
-    parts = [signature[part] for signature in signatures.values() for part in ("inputs", "outputs")]
-    return {index: name for part in parts for name, index in part.items()}
+    return next(iter(signatures), None)
+
+
+def _names(signature: dict[str, dict[str, int]]) -> dict[int, str]:
+    """Tensor index → the name that the signature gives it; its order may be another than the graph's."""
+    return {index: name for part in ("inputs", "outputs") for name, index in signature[part].items()}
 
 
 def _spec(path: Path, detail: dict[str, Any], names: dict[int, str]) -> TensorSpec:
@@ -89,6 +110,17 @@ def _signature(graph: Any) -> Any:
     signature.inputs = [_named(graph, index) for index in graph.inputs]
     signature.outputs = [_named(graph, index) for index in graph.outputs]
     return signature
+
+
+def serving_first(model: bytes) -> bytes:
+    """A file with training signatures, so that what serves beside them is its first graph, which an engine runs."""
+    document = unpacked(model)
+    key = tflite_signatures.serving({each.signatureKey.decode() for each in document.signatureDefs})
+    place = tflite_signatures.graph_of(document, key or SIGNATURE)
+    if not place:
+        return model
+    tflite_signatures.put_first(document, place)
+    return packed(document)
 
 
 def unpacked(model: bytes) -> Any:

@@ -54,7 +54,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class File:
-    """The main graph first, then those of branches and loops; ``needs`` as in ``anatomy.Anatomy``."""
+    """The main graph first, then those of branches, loops and first values, but none of another signature.
+
+    ``needs``: of all of them, as in ``anatomy.Anatomy``.
+    """
 
     graphs: tuple[Graph, ...]
     needs: dict[str, str]
@@ -68,7 +71,9 @@ def read(model: bytes) -> File:
         document = schema.Model.GetRootAs(model, 0)
         _check_size(document)
         used = [document.OperatorCodes(i) for i in range(document.OperatorCodesLength())]
-        graphs = tuple(_graph(document, graph, [_op(code) for code in used]) for graph in _graphs(document))
+        ops, others = [_op(code) for code in used], _of_other_signatures(document)
+        read = (graph for number, graph in enumerate(_graphs(document)) if number not in others)
+        graphs = tuple(_graph(document, graph, ops) for graph in read)
         return File(graphs, _needs(document, used))
     # An offset that leads out of the file ends in any of these, by where it leads.
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError) as error:
@@ -79,8 +84,14 @@ def _graphs(document: Any) -> Iterator[Any]:
     return (document.Subgraphs(i) for i in range(document.SubgraphsLength()))
 
 
+def _of_other_signatures(document: Any) -> set[int]:
+    """The graphs that are run by themselves, but for the main one: those that train a model."""
+    return {document.SignatureDefs(i).SubgraphIndex() for i in range(document.SignatureDefsLength())} - {0}
+
+
 def _check_size(document: Any) -> None:
     parts = document.OperatorCodesLength() + document.SubgraphsLength() + document.MetadataLength()
+    parts += document.SignatureDefsLength()
     for graph in _graphs(document) if parts <= MOST else ():
         parts += graph.InputsLength() + graph.OutputsLength() + graph.OperatorsLength()
         for i in range(graph.OperatorsLength() if parts <= MOST else 0):

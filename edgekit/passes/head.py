@@ -1,4 +1,7 @@
-"""The head of a float model, ONNX or TFLite: read out of it, and put back when it has learned."""
+"""The head of a float model, ONNX or TFLite: read out of it, and put back when it has learned.
+
+What was learned by a model's own signatures is not its last layer only, and goes back in another way.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from pathlib import Path
 
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model
-from edgekit.passes import head_onnx, head_tflite
+from edgekit.passes import head_onnx, head_tflite, training_tflite
 from edgekit_train.update import Weights
 
 FORMS = {
@@ -21,10 +24,12 @@ def weights_of(model: Model) -> Weights:
 
 
 def merged(model: Model, weights: Weights, path: Path) -> Model:
-    """The model with another head, in a new file.
+    """The model with another head, or with other weights of its training signatures, in a new file.
 
     Raises: ConversionError, InvalidInput for weights that are no head, EngineError for a model that does not load.
     """
+    if training_tflite.takes(model, weights):
+        return training_tflite.merged(model, weights, path)
     return FORMS[_format(model)][1](model, weights, path)
 
 

@@ -31,7 +31,10 @@ def convert(order: dict[str, Any]) -> dict[str, Any]:
             layers_file(session, order, feeds[order["layers"]])
             return {}
         write_probes(order["probe"], feeds, partial(fetch, session, order))
-        {"tflite": to_tflite, "onnx": to_onnx}[order["format"]](session, order)
+        if len(order["signatures"]) == 1:
+            {"tflite": to_tflite, "onnx": to_onnx}[order["format"]](session, order)
+            return {}
+    with_training(order)
     return {}
 
 
@@ -46,8 +49,17 @@ def to_tflite(session: Any, order: dict[str, Any]) -> None:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([of_sizes(session, order)])
     else:
         converter = tf.lite.TFLiteConverter.from_saved_model(
-            order["source"], signature_keys=[order["signature"]], tags=TAGS
+            order["source"], signature_keys=order["signatures"], tags=TAGS
         )
+    Path(order["result"]).write_bytes(converter.convert())
+
+
+def with_training(order: dict[str, Any]) -> None:
+    """TFLite with all signatures of the order, and weights in variables; TensorFlow 1's converter takes one only."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(order["source"], signature_keys=order["signatures"], tags=TAGS)
+    converter.experimental_enable_resource_variables = True
     Path(order["result"]).write_bytes(converter.convert())
 
 

@@ -43,7 +43,7 @@ class SignatureTrainer:
 
     def init(self, session: Session) -> Weights:
         """Those in the file. Raises: EngineError."""
-        return _weights(_interpreter(self.model))
+        return weights_of(self.model)
 
     def fit(self, weights: Weights, data: Iterable[Sample], config: Config) -> Fitted:
         """Raises: InvalidInput, TrainingFailed, EngineError."""
@@ -56,6 +56,11 @@ class SignatureTrainer:
             losses = [_epoch(interpreter, held, rng, how) for _ in range(how.epochs)]
             metrics = {"loss_before": losses[0], "loss_after": losses[-1]}
             return finished(weights, _weights(interpreter), len(held.rows), metrics)
+
+
+def weights_of(model: bytes) -> Weights:
+    """Those that a file with training signatures has. Raises: InvalidInput for one without, EngineError."""
+    return _weights(_interpreter(model))
 
 
 def _settings(config: Config) -> Settings:
@@ -74,10 +79,23 @@ def _interpreter(model: bytes) -> Any:
         ) from error
     except (ValueError, RuntimeError) as error:
         raise EngineError(f"litert cannot load the training model: {_line(error)}") from error
-    missing = set(NAMES) - made.get_signature_list().keys()
+    signatures = made.get_signature_list()
+    missing = set(NAMES) - signatures.keys()
     if missing:
         raise InvalidInput(f"the training model has no signature {min(missing)!r}", f"it needs {', '.join(NAMES)}")
+    for what, takes, needed in _ends(signatures):
+        if set(takes) != needed:
+            told = ", ".join(sorted(takes)) or "nothing of it"
+            raise InvalidInput(f"{what} {told}, where it must be {', '.join(sorted(needed))}")
     return made
+
+
+def _ends(signatures: dict[str, dict[str, list[str]]]) -> Iterator[tuple[str, list[str], set[str]]]:
+    """What the signatures take and give, told, and what they have to; more than a loss may be given."""
+    train, weights = signatures["train"], set(signatures["weights"]["outputs"])
+    yield "signature 'train' takes", train["inputs"], {"x", "y"} | ({"rate"} & set(train["inputs"]))
+    yield "signature 'train' gives", [each for each in train["outputs"] if each == "loss"], {"loss"}
+    yield "signature 'restore' takes", signatures["restore"]["inputs"], weights
 
 
 def _weights(interpreter: Any) -> Weights:

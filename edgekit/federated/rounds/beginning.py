@@ -14,7 +14,7 @@ import numpy as np
 from edgekit import fanout
 from edgekit.counted import counted
 from edgekit.errors import ConfigError, RoundError
-from edgekit.federated.merging import HEADS, MOMENTS, Moments
+from edgekit.federated.merging import HEADS, MOMENTS, SIGNATURE, Moments
 from edgekit.federated.rounds import hidden, private
 from edgekit.federated.rounds.asking import Live, look
 from edgekit.federated.rounds.book import Book
@@ -24,7 +24,7 @@ from edgekit.federated.rounds.tasking import task
 from edgekit.federated.strategy import State, Strategy
 from edgekit.fleet import Device
 from edgekit.model import Model
-from edgekit.passes import head
+from edgekit.passes import head, training_tflite
 from edgekit_train import family as families
 from edgekit_train import tensor_file
 from edgekit_train.update import Weights
@@ -95,11 +95,13 @@ class Sources:
         return Start(strategy.init(self._of_the_model(subject.trainer)), MODEL)
 
     def _of_the_model(self, trainer: str) -> Weights:
-        if trainer not in (*HEADS, MOMENTS):
+        if trainer not in (*HEADS, MOMENTS, SIGNATURE):
             raise ConfigError(f"where does {trainer!r} start from?", "name weights: --from FILE.safetensors")
         if self.model is None:
             hint = "write model = … there, or: --from FILE.safetensors"
             raise ConfigError("edgekit.toml names no model, which a round starts from", hint)
+        if trainer == SIGNATURE:
+            return training_tflite.weights_of(self.model)
         return self.moments(self.model) if trainer == MOMENTS else head.weights_of(self.model)
 
     def _round(self, subject: Subject, source: str | None) -> Round | None:
