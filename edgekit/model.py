@@ -63,8 +63,8 @@ class Model:
     The specs carry the names of the *source* model; ``TensorSpec.tensor`` is the name inside this file. A TORCH_MODULE
     is a file of weights and the ``factory``, ``package.module:function``, of the module that they belong to. What was
     cut off its end is its ``tail``; ``outputs`` are those of the file, but for its ``features``. Its head is its last
-    ``head_layers`` dense layers: those that were merged into it, or the last one.
-    ``trains``: whether it has training signatures beside what it serves, whose weights are variables: they stay float32.
+    ``head_layers`` dense layers: those that were merged into it, or the last one. ``trains``: whether it has training
+    signatures beside what it serves, whose weights are variables: they stay float32.
     """
 
     path: Path

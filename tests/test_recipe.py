@@ -95,6 +95,20 @@ class TestPlan:
     def test_a_quantized_model_is_taken_as_it_is(self, precisions: tuple[Precision, ...]) -> None:
         assert names(*precisions, source=Format.TFLITE, quantized=True) == ["tflite-int8"]
 
+    @pytest.mark.parametrize("form", [Format.TFLITE, Format.SAVED_MODEL])
+    def test_a_model_with_training_signatures_comes_in_float_only(self, form: Format) -> None:
+        source = replace(model(form), trains=True)
+        for precisions in ((INT8, FLOAT), (FLOAT,), ()):
+            assert [each.name for each in plan(source, PI, precisions, all_passes())] == ["tflite-float32"]
+        with pytest.raises(
+            ConversionError, match="whose variables cannot be quantized: no int8, mixed — build it with"
+        ):
+            plan(source, PI, (INT8, MIXED), all_passes())
+        with pytest.raises(
+            ConversionError, match="model with training signatures to onnx for jetson-orin — export it w"
+        ):
+            plan(source, JETSON, (INT8, FLOAT), all_passes())
+
     @pytest.mark.parametrize(
         ("source", "target", "quantized", "told"),
         [

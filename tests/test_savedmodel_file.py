@@ -92,6 +92,14 @@ class TestSignature:
             entry.add(key=name).value.CopyFrom(entry[0].value)
         assert [spec.name for spec in open_model(write(tmp_path / "m", model)).inputs] == ["a", "b", "x"]
 
+    def test_training_signatures_stand_beside_the_one_that_is_served(self, tmp_path: Path) -> None:
+        model = document()
+        for key in ("restore", "train"):
+            sign(model.metas[0], key, "x")
+        assert not open_model(write(tmp_path / "part", model)).trains
+        sign(model.metas[0], "weights", "x")
+        assert open_model(write(tmp_path / "m", model)).trains
+
     def test_none_or_several_that_are_no_default_are_refused(self, tmp_path: Path) -> None:
         assert "has no signature — save it with one named serving_default" in refused(saved(tmp_path / "m", key=""))
         model = document(key="one")

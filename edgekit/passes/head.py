@@ -34,6 +34,11 @@ def merged(model: Model, weights: Weights, path: Path) -> Model:
 
 
 def _format(model: Model) -> Format:
+    if model.trains:
+        raise ConversionError(
+            f"{model.path.name}: its weights are those of its training signatures",
+            "edgekit round start --trainer signature",
+        )
     if model.format in FORMS:
         return model.format
     raise ConversionError(

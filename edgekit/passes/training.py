@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
 from edgekit.errors import ConversionError, EdgekitError
 from edgekit.formats import tflite_file
 from edgekit.model import Format, Model, digest_of
@@ -40,8 +43,20 @@ def _check_trains(model: Model, context: Context) -> None:
     sample = next(context.feeds(model))[model.inputs[0].inner]
     try:
         SignatureTrainer(data, classes).fit(weights_of(data), [(sample, 0)], ONE_STEP)
+        left = _not_restored(data)
     except EdgekitError as error:
         raise _without(model, error.message) from error
+    if left:
+        raise _without(model, f"signature 'restore' does not set {', '.join(left)} to what it takes")
+
+
+def _not_restored(data: bytes) -> list[str]:
+    """The weights that are others than those that were restored last."""
+    interpreter = Interpreter(model_content=data)
+    sent = {name: array + 1 for name, array in weights_of(data).items()}
+    interpreter.get_signature_runner("restore")(**sent)
+    found = interpreter.get_signature_runner("weights")()
+    return [name for name, array in sent.items() if not np.array_equal(found[name], array)]
 
 
 def _without(model: Model, why: str) -> ConversionError:

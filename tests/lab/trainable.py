@@ -16,6 +16,57 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from tests.lab.models import in_keras
+
+WRITE = """
+import sys
+import tensorflow as tf
+
+class Net(tf.Module):
+    def __init__(self):
+        draw = tf.random.stateless_normal
+        self.a, self.c = tf.Variable(draw((8, 12), (0, 0)) * 0.5), tf.Variable(tf.zeros((12,)))
+        self.b, self.d = tf.Variable(draw((12, 3), (0, 1)) * 0.3), tf.Variable(tf.zeros((3,)))
+
+    def logits(self, x):
+        return tf.nn.relu(x @ self.a + self.c) @ self.b + self.d
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8))])
+    def infer(self, x):
+        return {"logits": self.logits(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec((10, 8)), tf.TensorSpec((10,), tf.int32), tf.TensorSpec(())])
+    def train(self, x, y, rate):
+        hidden = tf.nn.relu(x @ self.a + self.c)
+        p = tf.nn.softmax(hidden @ self.b + self.d)
+        labels = tf.one_hot(y, 3)
+        loss = -tf.reduce_mean(tf.reduce_sum(labels * tf.math.log(p + 1e-9), axis=1))
+        error = (p - labels) / 10.0
+        back = tf.matmul(error, self.b, transpose_b=True) * tf.cast(hidden > 0, tf.float32)
+        self.b.assign_sub(rate * tf.matmul(hidden, error, transpose_a=True))
+        self.d.assign_sub(rate * tf.reduce_sum(error, 0))
+        self.a.assign_sub(rate * tf.matmul(x, back, transpose_a=True))
+        self.c.assign_sub(rate * tf.reduce_sum(back, 0))
+        return {"loss": loss}
+
+    @tf.function(input_signature=[])
+    def weights(self):
+        return {"a": self.a.read_value(), "b": self.b.read_value(), "c": self.c.read_value(), "d": self.d.read_value()}
+
+    @tf.function(input_signature=[tf.TensorSpec(s) for s in ((8, 12), (12, 3), (12,), (3,))])
+    def restore(self, a, b, c, d):
+        for variable, value in ((self.a, a), (self.b, b), (self.c, c), (self.d, d)):
+            variable.assign(value)
+        return {"done": tf.reduce_sum(d)}
+
+net = Net()
+named = {name: getattr(net, name).get_concrete_function() for name in ("train", "weights", "restore")}
+named["serving_default"] = net.infer.get_concrete_function()
+tf.saved_model.save(net, sys.argv[1], signatures=named)
+converter = tf.lite.TFLiteConverter.from_saved_model(sys.argv[1])
+converter.experimental_enable_resource_variables = True
+open(sys.argv[2], "wb").write(converter.convert())
+"""
 SIZE, CLASSES, BATCH = 8, 3, 10
 FLOAT, INT, RESOURCE = schema.TensorType.FLOAT32, schema.TensorType.INT32, schema.TensorType.RESOURCE
 OPS, KINDS = schema.BuiltinOperator, schema.BuiltinOptions
@@ -50,6 +101,16 @@ def trainable(path: Path, *names: str, frozen: bool = False, shared: bool = Fals
     builder.Finish(file.document.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
     return path
+
+
+def by_tensorflow(folder: Path) -> tuple[Path, Path]:
+    """A SavedModel of a network with two layers, and the TFLite file that TensorFlow's converter makes of it.
+
+    Its weights are ``a`` [8, 12], ``c``, ``b`` [12, 3] and ``d``.
+    """
+    done = in_keras(WRITE, folder / "saved", folder / "m.tflite")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "saved", folder / "m.tflite"
 
 
 @dataclass
