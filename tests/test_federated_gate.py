@@ -124,9 +124,9 @@ class TestMerging:
         assert not np.allclose(folded["head.0.bias"], head.weights_of(deep)["head.0.bias"], atol=1e-3)
 
     def test_what_is_no_head_is_refused(self) -> None:
-        with pytest.raises(ConversionError, match="what 'signature' has learned is no head") as told:
-            head_of(digits(), "signature", {}, never)
-        assert "head, bias, mlp or moments" in str(told.value.hint)
+        with pytest.raises(ConversionError, match="what 'hedge' has learned is no head") as told:
+            head_of(digits(), "hedge", {}, never)
+        assert "head, bias, mlp, moments or signature" in str(told.value.hint)
 
 
 @pytest.mark.slow
