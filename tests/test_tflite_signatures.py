@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,29 @@ def test_where_nothing_tells_which_one_serves_the_line_says_what_to_do(tmp_path:
     part = trainable(tmp_path / "part.tflite", "restore", "infer", "train", "values")
     with pytest.raises(UnsupportedFormat, match="convert it with one only, or with restore, train, weights beside it"):
         open_model(part)
+
+
+def test_changed_bytes_are_refused_or_give_a_model_but_never_another_error(tmp_path: Path) -> None:
+    whole, path, draw = trainable(tmp_path / "m.tflite").read_bytes(), tmp_path / "changed.tflite", random.Random(1)
+    refused = 0
+    for _ in range(150):
+        changed = bytearray(whole)
+        for _ in range(draw.choice((1, 1, 2, 4))):
+            changed[draw.randrange(len(whole))] = draw.choice((0, 1, 255))
+        path.write_bytes(changed)
+        try:
+            open_model(path)
+        except UnsupportedFormat as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert 0 < refused < 150
+
+
+def test_numbers_that_lead_out_of_the_file_are_refused(tmp_path: Path) -> None:
+    document = tflite_file.unpacked(trainable(tmp_path / "m.tflite").read_bytes())
+    document.subgraphs[2].operators[0].builtinOptions.initSubgraphIndex = 4100
+    with pytest.raises(ValueError, match="not a TFLite file"):
+        tflite_file.serving_first(tflite_file.packed(document))
 
 
 def test_what_serves_is_looked_into_without_the_graphs_that_train(tmp_path: Path) -> None:

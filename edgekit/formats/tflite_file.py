@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -113,14 +114,21 @@ def _signature(graph: Any) -> Any:
 
 
 def serving_first(model: bytes) -> bytes:
-    """A file with training signatures, so that what serves beside them is its first graph, which an engine runs."""
-    document = unpacked(model)
-    key = tflite_signatures.serving({each.signatureKey.decode() for each in document.signatureDefs})
-    place = tflite_signatures.graph_of(document, key or SIGNATURE)
-    if not place:
-        return model
-    tflite_signatures.put_first(document, place)
-    return packed(document)
+    """A file with training signatures, so that what serves beside them is its first graph, which an engine runs.
+
+    Raises: ValueError for a damaged one.
+    """
+    try:
+        document = unpacked(model)
+        key = tflite_signatures.serving({each.signatureKey.decode() for each in document.signatureDefs})
+        place = tflite_signatures.graph_of(document, key or SIGNATURE)
+        if not place:
+            return model
+        tflite_signatures.put_first(document, place)
+        return packed(document)
+    # A number that leads out of the file ends in any of these, by where it leads.
+    except (LookupError, StopIteration, TypeError, AttributeError, struct.error) as error:
+        raise ValueError(f"not a TFLite file, or cut short ({type(error).__name__})") from error
 
 
 def unpacked(model: bytes) -> Any:
