@@ -201,6 +201,11 @@ class TestSignaturesThatDoNotTrain:
         path.write_bytes(tflite_file.packed(document))
         self.check(open_model(path), tmp_path, "of no use: signature 'restore' does not set weight to what it takes")
 
+    def test_what_serves_is_no_classifier(self, tmp_path: Path) -> None:
+        model = open_model(trainable(tmp_path / "m.tflite"))
+        scalar = replace(model, outputs=(replace(model.outputs[0], shape=()),))
+        self.check(scalar, tmp_path, "of no use: what serves has not one input, and a number for each class")
+
     def test_samples_of_another_size_than_it_trains_on(self, tmp_path: Path) -> None:
         path = trainable(tmp_path / "m.tflite")
         document = tflite_file.unpacked(path.read_bytes())

@@ -38,7 +38,7 @@ def _check_trains(model: Model, context: Context) -> None:
     training_tflite.check_serves(model)
     classes = model.outputs[0].shape[-1] if model.outputs[0].shape else None
     if len(model.inputs) != 1 or not classes:
-        raise _without(model, "it takes one input and gives a number for each of its classes")
+        raise _without(model, "what serves has not one input, and a number for each class")
     data = model.path.read_bytes()
     sample = next(context.feeds(model))[model.inputs[0].inner]
     try:
