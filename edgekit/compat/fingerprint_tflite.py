@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.compat.fingerprint import ABSENT, Fingerprint, Memory, Operator, Step, most_alive
 from edgekit.errors import UnsupportedFormat
+from edgekit.formats import tflite_file
 from edgekit.model import Format
 
 
@@ -75,7 +76,7 @@ def read(path: Path) -> Fingerprint:
 def _document(data: bytes) -> Any:
     if not schema.Model.ModelBufferHasIdentifier(data, 0):
         raise ValueError("no TFLite identifier")
-    return schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    return tflite_file.unpacked(data)
 
 
 def of_document(document: Any) -> Fingerprint:
