@@ -371,6 +371,16 @@ class TestLocal:
         time.sleep(0.7)
         assert not (tmp_path / "survived").exists()
 
+    def test_what_runs_is_killed_when_another_thread_closes_it(self, tmp_path: Path) -> None:
+        link = transports.connect(f"local:{tmp_path}")
+        closing = threading.Timer(0.2, link.close)
+        closing.start()
+        with pytest.raises(TransportError, match="nobody waits for sh any longer"):
+            link.run(["sh", "-c", "echo $$ >pid; sleep 30"])
+        closing.join()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
+
     def test_a_program_that_is_none(self, tmp_path: Path) -> None:
         (tmp_path / "data").touch(0o644)
         with transports.connect(f"local:{tmp_path}") as link:

@@ -9,6 +9,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ from edgekit.transports.talk import Talk
 
 CHUNK = 1 << 20
 LOOK_S = 0.5
-"""So often is looked whether a program that says nothing has any time left."""
+"""So often is looked whether a program that says nothing has any time left, and whether anybody waits for it."""
 _UNSTARTED: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}  # as a shell on a device has it
 
 
@@ -45,7 +46,7 @@ class Local:
     """Commands run in the device's home; a path that is not absolute starts there."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self._home, self._closed = home, threading.Event()
 
     def run(self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float = 120.0) -> Completed:
         """Run a program and wait until it has ended and closed its output; late, its whole process group is killed.
@@ -83,7 +84,8 @@ class Local:
             _copy(self._home / source, destination, lambda size: None)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """What is under way in another thread is killed, and raises TransportError there."""
+        self._closed.set()
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +110,7 @@ class Local:
         ):
             try:
                 feeding, process.stdin = pool.submit(_feed, process.stdin, feed), None
-                stdout, stderr = _output(process, feed)
+                stdout, stderr = _output(process, feed, self._closed)
                 feeding.result()
             except BaseException as error:
                 late = f"{self._home}: {argv[0]} did not end within {feed.timeout_s:g} s"
@@ -118,6 +120,8 @@ class Local:
                 process.wait()
                 if isinstance(error, (TimeoutError, subprocess.TimeoutExpired)):
                     raise TransportTimeout(late) from error
+                if isinstance(error, InterruptedError):
+                    raise TransportError(f"{self._home}: nobody waits for {argv[0]} any longer") from error
                 raise
         status = process.returncode
         return Completed(tuple(argv), 128 - status if status < 0 else status, stdout, stderr)
@@ -139,8 +143,8 @@ def _feed(stdin: IO[bytes] | None, feed: Feed) -> None:
             stdin.flush()
 
 
-def _output(process: subprocess.Popen[bytes], feed: Feed) -> tuple[bytes, bytes]:
-    """What the program prints until it ends. Raises: TimeoutError, subprocess.TimeoutExpired."""
+def _output(process: subprocess.Popen[bytes], feed: Feed, closed: threading.Event) -> tuple[bytes, bytes]:
+    """What the program prints until it ends. Raises: TimeoutError, subprocess.TimeoutExpired, InterruptedError."""
     assert process.stdout
     assert process.stderr
     out, err = bytearray(), bytearray()
@@ -158,6 +162,8 @@ def _output(process: subprocess.Popen[bytes], feed: Feed) -> tuple[bytes, bytes]
                     ended()
             if not feed.left_s:
                 raise TimeoutError
+            if closed.is_set():
+                raise InterruptedError
     process.wait(feed.left_s)
     return bytes(out), bytes(err)
 

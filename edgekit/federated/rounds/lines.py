@@ -29,7 +29,7 @@ def held(crowd: str, transport: Transport) -> Iterator[None]:
 
 
 def cut(crowd: str) -> None:
-    """End what is under way for a crowd, and what is about to be. (A program on this very machine runs to its end.)"""
+    """End what is under way for a crowd, and what is about to be."""
     with _TURN:
         _CUT.add(crowd)
         ways = [transport for of, transport in _OPEN.values() if of == crowd]
