@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit import fleet, transports
+from edgekit import fleet
 from edgekit import simulate as simulating
 from edgekit.cli.places import DEVICES
 from edgekit.federated import lineage
@@ -24,6 +24,7 @@ from edgekit_runtime.bundle import open_layout
 from edgekit_train import family
 from tests.lab.bundles import DIGITS
 from tests.lab.emulated import CACHE, needs_a_board, setup, simulate
+from tests.lab.keeping import keep
 from tests.lab.project import document, edgekit, settle
 from tests.lab.sshd import needs_sshd
 from tests.test_passes_head import GAIN, negatives
@@ -39,14 +40,6 @@ features = true
 [data]
 calibration = "{data}/calibration.npz"
 evaluation = "{data}/evaluation.npz"
-"""
-KEEP = """
-import sys, numpy as np
-from edgekit_train.samples import Samples
-data = np.load(sys.argv[1])
-with Samples("digits") as kept:
-    for x, y in zip(data["x"], data["labels"]):
-        kept.keep(x[None], int(y))
 """
 
 
@@ -66,7 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 setup(name, "--train")
             edgekit("push", "--to", "all")
             says(folder)  # what devices see now
-            keep(*negatives(folder))
+            keep_halves(*negatives(folder))
             yield folder
         finally:
             for name in TARGETS:
@@ -78,14 +71,11 @@ def says(data: Path, model: str = "digits.onnx") -> None:
     Path("edgekit.toml").write_text(TOML.format(model=model, data=data))
 
 
-def keep(x: np.ndarray, y: np.ndarray) -> None:
+def keep_halves(x: np.ndarray, y: np.ndarray) -> None:
     """Each device keeps its half of the samples."""
     for place, name in enumerate(TARGETS):
-        np.savez("kept.npz", x=x[place::2], labels=y[place::2])
         home = document("device", "probe", name)["facts"]["home"]
-        with transports.connect(fleet.find(Path(), name).uri) as link:
-            link.put(Path("kept.npz"), f"{home}/kept.npz")
-            link.run([f"{home}/env/bin/python", "-c", KEEP, f"{home}/kept.npz"]).check()
+        keep(fleet.find(Path(), name).uri, home, "digits", x[place::2], y[place::2])
 
 
 def live() -> dict[str, str]:

@@ -32,6 +32,7 @@ from edgekit_train import device_key
 from edgekit_train import update as updates
 from edgekit_train.device_key import digest_of
 from tests.lab.bundles import DIGITS, TARGET, make_bundle
+from tests.lab.keeping import keep
 from tests.lab.project import EDGEKIT, document, edgekit, equip, settle, until
 from tests.lab.sshd import needs_sshd, running
 from tests.test_passes_head import negatives
@@ -48,14 +49,6 @@ calibration = "{shipped}/calibration.npz"
 evaluation = "{seen}/evaluation.npz"
 """
 """The model was calibrated with what it was shipped for; it is asked about what devices see."""
-KEEP = """
-import sys, numpy as np
-from edgekit_train.samples import Samples
-data = np.load(sys.argv[1])
-with Samples("digits") as kept:
-    for x, y in zip(data["x"], data["labels"]):
-        kept.keep(x[None], int(y))
-"""
 MOST = 1 << 20
 
 
@@ -87,9 +80,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         edgekit("push", "--to", "all")
         (project / "edgekit.toml").write_text(TOML.format(target=TARGET, shipped=DIGITS, seen=folder))
         for place, device in enumerate(pis.values()):
-            np.savez(folder / "kept.npz", x=x[place::3], labels=y[place::3])
-            with transports.connect(device.uri) as link:
-                link.run([f"{device.home}/env/bin/python", "-c", KEEP, str(folder / "kept.npz")]).check()
+            keep(device.uri, device.home, "digits", x[place::3], y[place::3])
         yield made
 
 

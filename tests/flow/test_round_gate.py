@@ -23,6 +23,7 @@ from edgekit.store import Store
 from edgekit_runtime.bundle import open_layout
 from edgekit_train import family, heads
 from tests.lab.bundles import DIGITS, TARGET
+from tests.lab.keeping import keep
 from tests.lab.project import document, edgekit, project
 from tests.test_passes_head import GAIN, negatives
 
@@ -38,14 +39,6 @@ features = true
 [data]
 calibration = "{data}/calibration.npz"
 evaluation = "{data}/evaluation.npz"
-"""
-KEEP = """
-import sys, numpy as np
-from edgekit_train.samples import Samples
-data = np.load(sys.argv[1])
-with Samples("digits") as kept:
-    for x, y in zip(data["x"], data["labels"]):
-        kept.keep(x[None], int(y))
 """
 
 
@@ -63,10 +56,7 @@ class Lab:
         """Each device keeps its share of the samples."""
         for place, name in enumerate(NAMES):
             own = slice(place, None, len(NAMES))
-            np.savez(self.project / "kept.npz", x=x[own], labels=y[own])
-            with transports.connect(f"local:{self.project / name}") as link:
-                words = [f"{self.project / name}/env/bin/python", "-c", KEEP, str(self.project / "kept.npz")]
-                link.run(words).check()
+            keep(f"local:{self.project / name}", self.project / name, "digits", x[own], y[own])
 
     def live(self) -> set[str]:
         return {each["apps"][0]["current"]["digest"] for each in document("status")["devices"]}

@@ -15,6 +15,7 @@ from edgekit.fleet import Device
 from edgekit_runtime.bundle import MODEL_TYPE, open_layout
 from edgekit_train.signature_trainer import weights_of
 from tests.lab.bundles import TARGET
+from tests.lab.keeping import keep
 from tests.lab.project import document, edgekit, project
 from tests.lab.trainable import clusters, start, trainable
 
@@ -29,14 +30,6 @@ targets = ["{TARGET}"]
 [data]
 calibration = "calibration.npz"
 evaluation = "evaluation.npz"
-"""
-KEEP = """
-import sys, numpy as np
-from edgekit_train.samples import Samples
-data = np.load(sys.argv[1])
-with Samples("clusters") as kept:
-    for x, y in zip(data["x"], data["labels"]):
-        kept.keep(x[None], int(y))
 """
 PREDICT = """
 import sys, numpy as np, edgekit_runtime
@@ -89,7 +82,7 @@ def test_what_devices_learn_by_the_signatures_of_the_model_comes_back_to_them(he
     copytree(built["bundle"], "first")
     edgekit("push", "--to", "all")
     for seed, name in enumerate(NAMES, 7):
-        on(here / name, KEEP, *clusters(60, seed))
+        keep(f"local:{here / name}", here / name, "clusters", *clusters(60, seed))
 
     refused = edgekit("round", "start", "--to", "all", status=1).line
     assert "its weights are those of its training signatures — edgekit round start --trainer signature" in refused
