@@ -9,12 +9,15 @@ Needs the pretrained models in ``../shared/models``. Memory is what numpy and Py
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import TYPE_CHECKING
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy comes: a figure is of one core
 
 import numpy as np
 

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any, Callable
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy comes: two that wait for who serves are slower
+
 from edgekit_runtime import host
 from edgekit_runtime.home import default_home
 from edgekit_train import words

@@ -199,6 +199,13 @@ class TestCommand:
         assert set(told) == {"schema_version", *words.learn(home, APP, ROUND)}
         assert self.ran(monkeypatch, capfd, "forget", APP, ROUND)[1]["forgotten"] is True
 
+    def test_numpy_s_products_take_one_core(self, home: Path) -> None:
+        """Where others serve, threads of one product wait for each other."""
+        program = "import os, edgekit_train.__main__, numpy; print(len(os.listdir('/proc/self/task')))"
+        environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+        assert done.stdout == b"1\n"
+
     def test_an_error_is_one_object(self, home: Path, monkeypatch: Any, capfd: Any) -> None:
         status, told = self.ran(monkeypatch, capfd, "learn", APP, ROUND)
         assert status == 1
