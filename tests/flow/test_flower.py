@@ -188,7 +188,7 @@ def test_a_message_says_how_to_learn(fleet: Fleet) -> None:
     assert told["noise"]["norm"] == pytest.approx(2570**0.5, rel=0.1)
     assert told["noise"]["metrics"] == ["num-examples", "seconds"]
     assert told["mod"]["norm"] == pytest.approx(0.5, rel=1e-2)
-    assert "is of release" in told["release"]["error"]
+    assert "is of model sha256:000000000000" in told["family"]["error"]
     assert "unknown setting 'speed'" in told["setting"]["error"]
 
 

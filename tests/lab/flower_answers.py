@@ -56,7 +56,7 @@ def main() -> None:
         "clip": moved(delta_clip=0.25),
         "noise": moved(delta_clip=0.25, delta_noise=1.0),
         "mod": _measured(client_app(APP, [mod])(message(), CONTEXT)),
-        "release": moved(release="sha256:" + "0" * 64),
+        "family": moved(family="sha256:" + "0" * 64),
         "setting": moved(speed=1),
     }
     print(json.dumps(told))
