@@ -398,6 +398,7 @@ class TestMixed:
         assert measured["onnx-float16"].size_bytes < 0.6 * measured["onnx-mixed"].size_bytes
         assert ("onnx-int8-dynamic" in measured) == (target == "pi")
 
+    @pytest.mark.slow
     def test_why_is_in_the_bundle_layer_by_layer(self, tmp_path: Path) -> None:
         order = digits_order(precisions=(Precision.INT8, Precision.MIXED))
         contents = built(uneven_digits(tmp_path / "m.onnx"), order).contents

@@ -459,6 +459,7 @@ class TestResult:
         assert run("build", "--precision", "float32", "--json").document["target"] == "jetson-orin"
         assert run("build", "--target", "pi", "--precision", "float32", "--json").document["target"] == "raspberry-pi-5"
 
+    @pytest.mark.slow
     def test_two_builds_in_two_processes_have_the_same_layers(self, here: Path) -> None:
         layers = []
         for place in ("one", "other"):
@@ -475,6 +476,7 @@ class TestResult:
         assert sorted(path.name for path in person) == ["signing_key", "signing_key.pub"]
         assert list((here / "temporary").iterdir()) == []
 
+    @pytest.mark.slow
     def test_mixed_precision_saves_what_int8_ruins_and_both_are_told(self, run: Command, here: Path) -> None:
         uneven_digits(here / "m.onnx")
         refused = run("build", "m.onnx", "--precision", "int8", status=3).stdout

@@ -62,6 +62,7 @@ class TestPulled:
         assert [row["device"] for row in document("report")["reports"]] == ["desk", "gate"]
         assert [row["app"] for row in document("report", "gate")["reports"]] == ["cats"]
 
+    @pytest.mark.slow
     def test_two_at_once(self, project: Path, measured: Device) -> None:
         command = [*EDGEKIT, "report", "--json"]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -147,6 +147,7 @@ def test_a_hidden_layer_begins_with_what_is_shipped_and_goes_on_where_it_is(here
     assert anew["result"]["accuracy"] > anew["result"]["before"]
 
 
+@pytest.mark.slow
 def test_a_hidden_layer_goes_before_what_a_head_has_learned(here: Path) -> None:
     """Weights of one layer, from wherever they are, begin a round of two that says the same."""
     [head] = document("round", "start", "--set", "epochs=20")["rounds"]

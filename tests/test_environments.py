@@ -54,6 +54,7 @@ def test_a_half_made_one_is_no_environment_and_goes(environment: Environment) ->
     assert entries(environment) == {"made", ".lock"}
 
 
+@pytest.mark.slow
 def test_one_whose_interpreter_has_gone_is_made_anew(environment: Environment) -> None:
     ensure(environment, lambda line: None)
     environment.python.unlink()

@@ -80,7 +80,9 @@ def test_a_last_layer_of_either_kind_with_a_bias_or_without(kind: int, bias: boo
 
 
 @pytest.mark.parametrize(
-    ("quantized", "hidden"), [(False, 32), (True, 32), (True, 4096)], ids=["float", "int8", "int8 of more than 256 KiB"]
+    ("quantized", "hidden"),
+    [(False, 32), (True, 32), pytest.param(True, 4096, marks=pytest.mark.slow)],
+    ids=["float", "int8", "int8 of more than 256 KiB"],
 )
 def test_what_is_merged_shows_what_its_head_takes(quantized: bool, hidden: int, tmp_path: Path) -> None:
     """Not what its last layer takes: the next round goes on with all layers. Of large files the quantizer puts the

@@ -74,6 +74,7 @@ def image(model: Model) -> dict[str, Any]:
 
 
 class TestOnModels:
+    @pytest.mark.slow
     def test_the_layer_of_a_changed_weight_is_named(self, tmp_path: Path) -> None:
         source = open_model(shared(RESNET20.model))
         document = onnx.load(source.path)

@@ -153,6 +153,7 @@ class TestForm:
             ]
         assert answers[0].mean() >= answers[1].mean() - 0.01
 
+    @pytest.mark.slow
     def test_resnet_20(self, tmp_path: Path, target: str) -> None:
         model = quantized(tmp_path, target, shared(RESNET20.model), RESNET20.order(tmp_path))
         self.check(model, target)
@@ -367,6 +368,7 @@ class TestPrecision:
         with pytest.raises(ConversionError, match=told):
             quantized(tmp_path, "pi", two_by_two(tmp_path / "m.onnx"), order, Quantization(precision))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("calibrator", Calibrator)
     @pytest.mark.parametrize("target", FORMS)
     def test_every_calibrator_makes_a_model_that_says_what_float_says(

@@ -225,7 +225,7 @@ class TestSignaturesThatDoNotTrain:
 
 
 class TestMerging:
-    @pytest.mark.parametrize("shared", [False, True])
+    @pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_a_merged_file_answers_and_serves_what_was_learned(self, tmp_path: Path, shared: bool) -> None:
         """Also where the numbers of the bias lie in one buffer with others, which stay."""
         source = open_model(trainable(tmp_path / "m.tflite", shared=shared))

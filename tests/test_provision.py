@@ -238,6 +238,7 @@ needs_mount = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_mount
 @pytest.mark.parametrize("size", ["12m", "64m"], ids=["while sending", "while installing"])
 def test_a_full_disk_leaves_the_old_environment(link: Transport, desk: Device, size: str) -> None:

@@ -203,6 +203,7 @@ class TestLies:
 
 
 class TestTruth:
+    @pytest.mark.slow
     def test_what_the_spool_of_a_real_runtime_holds(
         self, home: Path, link: Transport, store: Store, tmp_path_factory: pytest.TempPathFactory
     ) -> None:

@@ -86,6 +86,7 @@ class TestBuild:
         order = replace(digits_order(), clock=Clock(*told))
         return build(open_model(DIGITS / "digits.onnx"), target.load("pi"), order, lambda line: None)
 
+    @pytest.mark.slow
     def test_its_times_decide_though_this_host_is_of_another_architecture(self) -> None:
         for times, chosen in (
             (([10**6] * 50, [5 * 10**5] * 50), "onnx-int8"),

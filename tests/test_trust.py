@@ -124,6 +124,7 @@ class TestRotation:
         failed = document("push", late.root, status=1)["devices"][0]
         assert failed["error"]["code"] == "revoked_signer"
 
+    @pytest.mark.slow
     def test_nothing_changes_when_nobody_answers(self, project: Path, served: Served) -> None:
         before = signing.default_key().read_bytes()
         with away(served.device):

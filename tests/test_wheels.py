@@ -145,6 +145,7 @@ class TestCollect:
     def test_pip_alone_where_the_device_has_an_index(self, project: Path) -> None:
         assert [file.name for file in wheels.collect(PI, ())] == ["pip-25.0-py3-none-any.whl"]
 
+    @pytest.mark.slow
     def test_the_newest_that_fits_the_device(self, index: Path) -> None:
         for tag in ("cp311-cp311-manylinux_2_28_x86_64", "cp310-cp310-manylinux_2_28_aarch64"):
             make_wheel(index, f"engine-9.0-{tag}")

@@ -54,6 +54,7 @@ def zero_points(model: onnx.ModelProto, op: str) -> list[np.ndarray]:
     return [constants[node.input[2]] for node in model.graph.node if node.op_type == op]
 
 
+@pytest.mark.slow
 def test_resnet20_onnx_for_a_pi_has_uint8_activations_and_int8_weights_per_channel(tmp_path: Path) -> None:
     outcome = made(tmp_path, "resnet20_cifar10/resnet20_cifar10.onnx", "pi", raw=True)
     check(outcome, 0.824)

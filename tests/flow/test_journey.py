@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgekit import fleet, simulate, transports
+from edgekit.lab import sshd
 from tests.lab.bundles import DIGITS, TARGET
 from tests.lab.project import environment, settle, started
 from tests.lab.sshd import needs_sshd
@@ -50,7 +51,14 @@ class Journey:
             return link.run(program).check().stdout.decode()
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("ssh", marks=needs_sshd)])
+TRANSPORTS = (
+    pytest.param("local", marks=[] if sshd.find() is None else pytest.mark.slow),
+    pytest.param("ssh", marks=needs_sshd),
+)
+"""One of them is quick: that over SSH, wherever there is a server."""
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def journey(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
     shared = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
