@@ -425,6 +425,7 @@ class TestMixed:
         assert sizes == sorted(sizes, reverse=True)
         assert sizes
 
+    @pytest.mark.slow
     def test_it_is_not_tried_where_int8_holds_the_budget_or_is_only_too_large(self) -> None:
         for budget in (Budget(), Budget(max_size_mib=0.05)):
             names = [each.name for each in digits("jetson", budget=budget).measured]
@@ -454,6 +455,7 @@ class TestMixed:
 
 
 class TestPrecisions:
+    @pytest.mark.slow
     def test_those_that_are_asked_for_are_all_made(self) -> None:
         wanted = (Precision.INT16X8, Precision.WEIGHTS, Precision.FLOAT16, Precision.DYNAMIC)
         outcome = digits(precisions=wanted)

@@ -260,7 +260,7 @@ class TestTrouble:
             "disk full",
         ],
     )
-    @pytest.mark.parametrize("old", [True, False], ids=["replaced", "first"])
+    @pytest.mark.parametrize("old", [pytest.param(True, marks=pytest.mark.slow), False], ids=["replaced", "first"])
     def test_stopped_at_any_call_it_is_the_old_bundle_or_the_new_one(
         self, project: Path, loss: Loss, old: bool
     ) -> None:

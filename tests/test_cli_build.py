@@ -340,6 +340,7 @@ class TestConfiguration:
         (here / "edgekit.toml").write_text(f'signing_key = "none"\n{(here / "edgekit.toml").read_text()}')
         assert refused(status=2) == "none: no such signing key — make one with: ssh-keygen -t ed25519"
 
+    @pytest.mark.slow
     def test_a_place_that_is_taken_is_told_before_the_work(self, refused: Any, here: Path) -> None:
         (here / "taken").mkdir()
         (here / "taken" / "mine.txt").write_text("mine")
@@ -378,6 +379,7 @@ class TestResult:
             ("onnx-int8", True),
         ]
 
+    @pytest.mark.slow
     def test_several_targets_stand_in_builds_alone(self, run: Command, here: Path) -> None:
         document = run("build", "--target", "pi", "--target", "jetson", "--json").document
         assert set(document) == {"schema_version", "builds"}
@@ -467,6 +469,7 @@ class TestResult:
             layers.append(open_layout(here / place)[0].layers)
         assert layers[0] == layers[1]
 
+    @pytest.mark.slow
     def test_nothing_of_the_person_is_touched_but_the_key(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Onnxruntime would leave an identifier in ~/.cache and in the temporary folder, and tell its maker."""
         (here / "temporary").mkdir()

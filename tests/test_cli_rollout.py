@@ -77,6 +77,7 @@ def test_canary_then_the_rest_then_who_was_offline_and_all_of_them_back(project:
     assert "rollout 1 was aborted" in edgekit("rollout", "resume", status=2).line
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_wrong_stops_at_the_canary(project: Path, served: Served) -> None:
     another("gate", project, served)
     make_bundle(project / "bad", of_another_model(), sequence=9)

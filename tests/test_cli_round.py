@@ -120,6 +120,7 @@ def test_what_cannot_be_is_said_before_any_device_is_asked(here: Path) -> None:
     assert not any((here / name / "rounds").exists() for name in NAMES)
 
 
+@pytest.mark.slow
 def test_a_hidden_layer_begins_with_what_is_shipped_and_goes_on_where_it_is(here: Path) -> None:
     """As many units as are asked for; and those of the round before, without a word."""
     told = document("round", "start", "--trainer", "mlp", "--set", "hidden=12", "--set", "epochs=20", "--rounds", "2")

@@ -44,6 +44,7 @@ def test_a_merged_model_computes_what_backbone_and_head_do(task: Task, hidden: t
     assert abs(again.size - source.size) < 4000  # the old weights are not left in it
 
 
+@pytest.mark.slow
 def test_merged_again_and_again(tmp_path: Path) -> None:
     """Each head takes the place of the one before, of however many layers."""
     source = open_model(shared(RESNET8.model))

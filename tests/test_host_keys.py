@@ -277,7 +277,7 @@ class TestKnownOtherwise:
         error = refused(uri(device, tmp_path, known=known), YES)
         assert f"revoked ({tmp_path / 'known_hosts'}:2)" in error.message
 
-    @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+    @pytest.mark.parametrize("kind", [pytest.param("rsa", marks=pytest.mark.slow), "ecdsa"])
     def test_a_second_key_of_the_server(self, tmp_path: Path, kind: str) -> None:
         with running("pi", tmp_path / "devices") as own:
             second = new_key(own.folder / "second", kind)

@@ -71,6 +71,7 @@ class TestRun:
         assert (done.status, done.stdout) == (3, b"enough\n")
         assert len(asked) < 100
 
+    @pytest.mark.slow
     def test_the_time_begins_after_the_last_piece(self, link: Transport) -> None:
         def pieces() -> Iterator[bytes]:
             for _ in range(6):
@@ -222,6 +223,7 @@ class TestTalk:
             assert talk.hear(20) == b""
             assert talk.end().status == 127
 
+    @pytest.mark.slow
     def test_the_time_is_that_of_one_answer(self, link: Transport) -> None:
         late = pytest.raises(TransportTimeout, match=r"did not end within 0\.3 s")
         with late, link.talk(["sh", "-c", "echo one; read line; echo two; exec sleep 30"]) as talk:

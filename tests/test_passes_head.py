@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edgekit import target as targets
 from edgekit.build import Outcome, build
@@ -48,6 +49,7 @@ def accuracy(session: Session, folder: Path) -> float:
         return float(np.mean(answers == data["labels"]))
 
 
+@pytest.mark.slow
 def test_what_was_learned_on_int8_features_is_merged_into_the_float_source_and_built_again(tmp_path: Path) -> None:
     x, y = negatives(tmp_path)
     order = digits_order(precisions=(Precision.INT8,), formats=(Format.ONNX,), features=True)

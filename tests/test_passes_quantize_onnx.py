@@ -422,6 +422,7 @@ class TestFloatLayers:
         want, got = answers(RESNET20, tmp_path, open_model(shared(RESNET20.model)), model)
         assert (want == got).mean() > 0.98
 
+    @pytest.mark.slow
     def test_nodes_without_names_are_called_by_their_outputs(self, tmp_path: Path) -> None:
         document = onnx.load(shared(RESNET20.model))
         for node in document.graph.node:

@@ -224,6 +224,7 @@ class TestRefused:
         with pytest.raises(DeviceError, match=f"the device is {OURS.arch}, {other.name} is {other.arch}"):
             setup(link, other)
 
+    @pytest.mark.slow
     def test_an_engine_that_no_index_has(self, link: Transport, desk: Device) -> None:
         first = OURS.engines[0]
         with pytest.raises(EdgekitError, match=r"no wheels for cp3.*ERROR: ") as caught:

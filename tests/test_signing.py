@@ -65,7 +65,7 @@ def test_what_is_signed_is_verified_by_the_device_and_by_plain_openssh(project: 
     assert b"Good" in done.stdout
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+@pytest.mark.parametrize("kind", ["ed25519", pytest.param("rsa", marks=pytest.mark.slow), "ecdsa"])
 def test_a_key_of_ones_own_of_any_kind(project: Path, kind: str) -> None:
     key = signer(new_key(project / "my key", kind))
     verify(DIGEST, key.sign(DIGEST), trusted(project, key))

@@ -299,7 +299,7 @@ class TestLogin:
         assert "too many keys" in error.message
         assert "IdentitiesOnly" in (error.hint or "")
 
-    @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+    @pytest.mark.parametrize("kind", [pytest.param("rsa", marks=pytest.mark.slow), "ecdsa"])
     def test_other_kinds_of_keys(self, tmp_path: Path, kind: str) -> None:
         with running("pi", tmp_path) as own:
             key = new_key(tmp_path / "key", kind)

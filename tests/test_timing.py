@@ -97,6 +97,7 @@ class TestBuild:
             assert outcome.measured[0].latency_ms == latency_of([10**6] * 50)
             assert "latency was measured on kitchen" in outcome.verdict.notes
 
+    @pytest.mark.slow
     def test_what_does_not_run_there_does_not_ship(self) -> None:
         outcome = self.build([10**6] * 50, *[EngineError("no kernel")] * 9)
         assert [each.name for each in outcome.measured] == ["onnx-float32"]

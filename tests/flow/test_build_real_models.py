@@ -78,6 +78,7 @@ def test_resnet20_onnx_for_a_jetson_is_symmetric_int8_throughout(tmp_path: Path)
     assert {entry.domain for entry in model.opset_import} <= {"", "ai.onnx"}
 
 
+@pytest.mark.slow
 def test_resnet8_tflite_for_a_pi_keeps_the_names_and_the_float_ends_of_its_source(tmp_path: Path) -> None:
     outcome = made(tmp_path, "resnet8_cifar10/resnet8_cifar10_float32.tflite", "pi")
     check(outcome, 0.762)

@@ -83,6 +83,7 @@ def cut_often(way: Way, cuts: int) -> None:
     assert way.wire.up < way.size + AROUND + cuts * (TWICE + AROUND)
 
 
+@pytest.mark.slow
 def test_a_link_that_is_cut_costs_one_chunk_each_time(way: Way) -> None:
     cut_often(way, 3)
 
@@ -119,6 +120,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestSilence:
     """No packet comes, and nobody says that the link is dead."""
 
+    @pytest.mark.slow
     def test_in_the_midst_of_a_transfer(self, way: Way) -> None:
         way.wire.rate = 1e6
         with ThreadPoolExecutor(1) as pool:

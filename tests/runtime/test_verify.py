@@ -45,7 +45,7 @@ class TestVerify:
         assert verify.verify(DIGEST, signer.sign(DIGEST), allowed) == "ann@desk"
         assert verify.verify(DIGEST, stranger.sign(DIGEST), allowed) == "bob"
 
-    @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+    @pytest.mark.parametrize("kind", [pytest.param("rsa", marks=pytest.mark.slow), "ecdsa"])
     def test_keys_of_other_kinds_sign_too(self, tmp_path: Path, kind: str) -> None:
         command = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(tmp_path / "key")]
         subprocess.run(command, check=True)
