@@ -20,7 +20,7 @@ from edgekit.federated.rounds.beginning import Sources
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.round import Subject
 from edgekit.federated.strategies import named
-from edgekit.formats import tflite_file
+from edgekit.formats import tflite_file, tflite_signatures
 from edgekit.model import Format, Model, open_model
 from edgekit.passes import head, training, training_tflite
 from edgekit.precision import Precision
@@ -57,7 +57,7 @@ class TestBuild:
         made = outcome.contents
         assert made is not None
         assert [each.name for each in outcome.measured] == ["tflite-float32"]
-        assert (made.manifest.precision, made.manifest.provenance["passes"]) == ("float32", [training.NAME])
+        assert (made.manifest.precision, made.manifest.provenance["passes"]) == ("float32", [tflite_signatures.KEPT])
         assert outcome.verdict.reasons == ()
         x, _ = clusters(20)
         with Session(made.model, made.manifest.interface, made.manifest.engines) as session:
@@ -119,7 +119,7 @@ class TestTensorFlow:
     def test_a_saved_model_is_converted_with_its_signatures(self, written: tuple[Path, Path], tmp_path: Path) -> None:
         made = built(open_model(written[0]), tmp_path).contents
         assert made
-        assert made.manifest.provenance["passes"] == ["savedmodel-to-tflite", training.NAME]
+        assert made.manifest.provenance["passes"] == ["savedmodel-to-tflite", tflite_signatures.KEPT]
         assert self.answers(made.model, tmp_path) == self.answers(written[1].read_bytes(), tmp_path)
         x, y = clusters(95)
         trained = [
@@ -255,7 +255,7 @@ class TestMerging:
         source = open_model(trainable(tmp_path / "m.tflite"))
         outcome = built(head.merged(source, learned(source), tmp_path / "merged.tflite"), tmp_path)
         assert outcome.contents
-        assert outcome.contents.manifest.provenance["passes"] == ["merge-weights", training.NAME]
+        assert outcome.contents.manifest.provenance["passes"] == ["merge-weights", tflite_signatures.KEPT]
 
     def test_what_cannot_be_written_is_refused_in_a_line(self, tmp_path: Path) -> None:
         computed = open_model(trainable(tmp_path / "computed.tflite", computed=True))

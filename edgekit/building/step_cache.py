@@ -123,15 +123,14 @@ def _read(entry: Path, work: Path) -> Model | None:
         path = Path(copyfile(entry / told["file"], work / told["file"]))
         inputs, outputs = (tuple(map(TensorSpec.of, told[key])) for key in ("inputs", "outputs"))
         tail = Tail.of(told["tail"]) if told["tail"] else None
-        form, layers = Format(told["format"]), int(told["head_layers"])
-        model = Model(path, form, inputs, outputs, told["digest"], tail=tail, head_layers=layers)
+        model = Model(path, Format(told["format"]), inputs, outputs, told["digest"], tail=tail)
         features = Features.of(told["features"]) if told["features"] else None
+        known = {key: told[key] for key in ("quantized", "trains", "head_layers")}
         os.utime(entry)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if digest_of(path) != model.digest:
         return None
-    known = {key: told[key] for key in ("quantized", "trains")}
     return replace(model, **known, lineage=tuple(told["lineage"]), features=features)
 
 

@@ -146,10 +146,10 @@ def _facts(opened: Bundle, document: Mapping[str, Any]) -> list[tuple[str, str]]
 
 def _trains(document: Mapping[str, Any]) -> bool:
     """Whether the build has tried training signatures of the model, and kept them."""
-    from edgekit.passes import training
+    from edgekit.formats import tflite_signatures
 
     passes = document["provenance"].get("passes")
-    return isinstance(passes, list) and training.NAME in passes
+    return isinstance(passes, list) and tflite_signatures.KEPT in passes
 
 
 def _engine(need: EngineNeed) -> str:

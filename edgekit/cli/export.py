@@ -118,15 +118,11 @@ def otlp(as_json: bool) -> None:
         sent = 0
         for part in () if disabled else sender.send(store, time.time()):
             sent += part
-            tell(f"sent {_windows(sent)}")
+            tell(f"sent {counted(sent, 'window')}")
     if as_json:
         print_json({"endpoint": sender.endpoint(), "windows": sent})
     else:
-        click.echo(f"{sender.endpoint()}: {_windows(sent)}{' (OTEL_SDK_DISABLED)' if disabled else ''}")
-
-
-def _windows(number: int) -> str:
-    return counted(number, "window")
+        click.echo(f"{sender.endpoint()}: {counted(sent, 'window')}{' (OTEL_SDK_DISABLED)' if disabled else ''}")
 
 
 def _write(documents: dict[Path, str]) -> list[str]:

@@ -94,7 +94,7 @@ def _robust(name: str, combine: Callable[[Rows, int], Wide], needs: tuple[int, i
         name,
         by_rows(lambda rows: combine(rows, liars)),
         each * liars + beside,
-        told_of=lambda broken: _robust(name, combine, needs, max(0, liars - broken)),
+        fewer_liars=lambda broken: _robust(name, combine, needs, max(0, liars - broken)),
     )
 
 

@@ -36,7 +36,7 @@ class State:
 @dataclass(frozen=True)
 class Strategy:
     """``least``: with fewer devices the paper promises nothing. ``config``: what the devices are told to train with.
-    ``told_of``: the same rule for so many liars fewer, where it counts with any.
+    ``fewer_liars``: the same rule for so many liars fewer, where it counts with any.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Strategy:
     least: int = 1
     server: Server = Plain()
     config: Mapping[str, float] = field(default_factory=dict)
-    told_of: Callable[[int], Strategy] | None = None
+    fewer_liars: Callable[[int], Strategy] | None = None
 
     def without(self, broken: int) -> Strategy:
         """The same once so many of the devices that may lie have given themselves away, and take no part."""
-        return self.told_of(broken) if self.told_of and broken else self
+        return self.fewer_liars(broken) if self.fewer_liars and broken else self
 
     def init(self, weights: Weights) -> State:
         """What the first round begins with."""

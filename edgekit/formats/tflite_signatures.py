@@ -12,6 +12,8 @@ from typing import Any
 from edgekit_train.signature_trainer import NAMES
 
 SERVING = "serving_default"
+KEPT = "training-signatures"
+"""In the lineage of a model: a build has tried them, and kept them."""
 REFERENCES = ("SubgraphIndex", "SubgraphIndices")
 """The ends of the fields by which operators name graphs; a CALL's is ``subgraph``."""
 

@@ -8,7 +8,6 @@ it is a float model like any other, to be quantized, gated and signed as one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,11 @@ from onnx import helper, numpy_helper
 from edgekit.errors import ConversionError
 from edgekit.formats import onnx_file
 from edgekit.model import Model, derived
-from edgekit.passes import features_onnx
+from edgekit.passes import features_onnx, head_names
 from edgekit.passes.cutting import part_onnx
 from edgekit.passes.proof import load
 from edgekit_train import heads
 from edgekit_train.update import Weights
-
-NAME = "merge-head"
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,13 @@ def merged(model: Model, weights: Weights, path: Path) -> Model:
     for node in _nodes_of(graph, old):
         graph.node.remove(node)
     _forget(graph)
-    prefix = _free(graph)
+    prefix = head_names.free(tensor.name for tensor in graph.initializer)
     for offset, node in enumerate(_nodes((old[0].takes, old[-1].gives), prefix, len(learned))):
         graph.node.insert(place + offset, node)
     arrays = heads.named(learned, prefix)
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
     onnx.save(document, path)
-    result = replace(derived(model, path, NAME), head_layers=len(learned))
+    result = replace(derived(model, path, head_names.NAME), head_layers=len(learned))
     load(result).close()
     return result
 
@@ -110,13 +107,6 @@ def _nodes_of(graph: onnx.GraphProto, head: list[Layer]) -> list[onnx.NodeProto]
     inner = {layer.takes for layer in head[1:]}
     between = [node for node in graph.node if inner & set(node.output)]
     return [*between, *(node for layer in head for node in layer.nodes)]
-
-
-def _free(graph: onnx.GraphProto) -> str:
-    """A prefix of names that no layer has, nor one that was merged before: its last one is the head now."""
-    known = [tensor.name for tensor in graph.initializer]
-    free = (f"{heads.PREFIX}_{number}" for number in count(1))
-    return next(prefix for prefix in free if not any(name.startswith(f"{prefix}.") for name in known))
 
 
 def _nodes(ends: tuple[str, str], prefix: str, depth: int) -> list[onnx.NodeProto]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 from edgekit.errors import ConversionError
 from edgekit.formats import tflite_file, tflite_graph
 from edgekit.model import Model, derived
-from edgekit.passes import features_tflite
+from edgekit.passes import features_tflite, head_names
 from edgekit.passes.proof import load
 from edgekit_train import heads
 from edgekit_train.update import Weights
 
-NAME = "merge-head"
 Floats = NDArray[np.float32]
 
 
@@ -49,7 +47,7 @@ def merged(model: Model, weights: Weights, path: Path) -> Model:
     for operator, (weight, bias) in zip(operators, learned, strict=True):
         _fill(document, operator, weight, bias)
     path.write_bytes(tflite_file.packed(document))
-    result = replace(derived(model, path, NAME), head_layers=len(learned))
+    result = replace(derived(model, path, head_names.NAME), head_layers=len(learned))
     load(result).close()
     return result
 
@@ -90,7 +88,8 @@ def _rebuilt(document: Any, operators: list[Any], depth: int) -> list[Any]:
     """As many layers, their weights yet to be filled in: the last one, with others like it before."""
     graph, last = document.subgraphs[0], operators[-1]
     place = _without(document, operators[:-1], last)
-    takes, prefix, made = int(operators[0].inputs[0]), _free(graph), list[Any]()
+    prefix = head_names.free(tensor.name.decode() for tensor in graph.tensors if tensor.name)
+    takes, made = int(operators[0].inputs[0]), list[Any]()
     for name in (f"{prefix}.{number}" for number in range(depth - 1)):
         layer = _rectified(deepcopy(last))
         weight = _like(graph, int(last.inputs[1]), f"{name}.weight")
@@ -121,13 +120,6 @@ def _without(document: Any, gone: list[Any], last: Any) -> int:
             if index is not None:
                 _put(document, index, np.zeros(0, np.float32))
     return int(graph.operators.index(last))
-
-
-def _free(graph: Any) -> str:
-    """A prefix of names that no tensor has."""
-    known = [tensor.name.decode() for tensor in graph.tensors if tensor.name]
-    free = (f"{heads.PREFIX}_{number}" for number in count(1))
-    return next(prefix for prefix in free if not any(name.startswith(f"{prefix}.") for name in known))
 
 
 def _like(graph: Any, index: int, name: str) -> int:

@@ -13,22 +13,22 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.errors import ConversionError, EdgekitError
 from edgekit.formats import tflite_file
+from edgekit.formats.tflite_signatures import KEPT
 from edgekit.model import Format, Model, digest_of
 from edgekit.passes import Context, Pass, training_tflite
 from edgekit_train.signature_trainer import SignatureTrainer, weights_of
 
-NAME = "training-signatures"
 ONE_STEP: dict[str, float | int | str] = {"epochs": 1, "rate": 1e-6}
 """Whatever the scale of the inputs is, so small a step stays within the finite numbers."""
 
 
 def run(model: Model, context: Context) -> Model:
     """The same model where it has none, or was here before. Raises: ConversionError, DataError."""
-    if not model.trains or model.format is not Format.TFLITE or NAME in model.lineage:
+    if not model.trains or model.format is not Format.TFLITE or KEPT in model.lineage:
         return model
     path = context.work / model.path.name
     path.write_bytes(tflite_file.serving_first(model.path.read_bytes()))
-    written = replace(model, path=path, digest=digest_of(path), lineage=(*model.lineage, NAME))
+    written = replace(model, path=path, digest=digest_of(path), lineage=(*model.lineage, KEPT))
     _check_trains(written, context)
     return written
 
@@ -63,4 +63,4 @@ def _without(model: Model, why: str) -> ConversionError:
     return ConversionError(f"{model.path.name}: its training signatures are of no use: {why}", "export it without them")
 
 
-keep_training = Pass(NAME, Format.TFLITE, Format.TFLITE, run)
+keep_training = Pass(KEPT, Format.TFLITE, Format.TFLITE, run)
