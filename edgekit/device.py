@@ -94,9 +94,15 @@ class Conversation:
         return _answer(line, self._command, self._talk.end)
 
     def ask(self, document: Mapping[str, Any], body: Iterable[bytes] = (), timeout_s: float = WORK_S) -> dict[str, Any]:
-        """What it says to a line of JSON, which ``body`` may follow. Raises: as ``call``."""
+        """What it says to a line of JSON, which ``body`` may follow.
+
+        Raises: as ``call``; CommandError when it has not heard the line: its input had ended, so it took its leave.
+        """
         self._talk.say(chain([json.dumps(document).encode() + b"\n"], body))
-        return self.hear(timeout_s)
+        answer = self.hear(timeout_s)
+        if answer.keys() <= {"schema_version"}:
+            raise CommandError(f"the device's {self._command[0]} was cut off from this host", "try again")
+        return answer
 
 
 @contextmanager

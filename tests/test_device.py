@@ -121,6 +121,16 @@ class TestCall:
         with pytest.raises(DeviceError, match="of an older edgekit"), device.conversing(link, "fly", "away") as there:
             there.hear()
 
+    def test_a_runtime_that_no_longer_hears(self, tmp_path: Path, link: Transport) -> None:
+        """The shell that it ran in was killed: sshd ends its input, and hears it still."""
+        answers(tmp_path / "home", '{"schema_version": 1, "app": null}\n{"schema_version": 1}\n')
+        with (
+            pytest.raises(CommandError, match="^the device.s push was cut off from this host — try again$"),
+            device.conversing(link, "push", "digits") as there,
+        ):
+            assert there.hear()["app"] is None
+            there.ask({"blobs": []})
+
     def test_nothing_steers_the_terminal(self, tmp_path: Path, link: Transport) -> None:
         evil = "\x1b]0;owned\x07\r\n\u202e\x9b31m ü — ✓"
         answers(tmp_path / "home", json.dumps({"apps": [{evil: [evil]}], "n": 1}))

@@ -141,6 +141,18 @@ class TestKilled:
         with capsys.disabled():
             print(f"\n{self.KILLS} kills within {whole.seconds:.1f} s of a push: {dict(seen)}, no other state")
 
+    def test_the_shell_and_not_the_runtime_in_it(self, lab: Lab) -> None:
+        """Sshd ends the runtime's input then, and hears what it says."""
+        before, bundle = lab.live(), lab.bundle()
+        with lab.start(bundle) as process:
+            until(lambda: any(words[0].endswith("python") for words in running(lab.pi).values()))
+            self.kill(lab, lambda pi: [pid for pid, words in running(pi).items() if words[0].endswith("sh")])
+            told = process.communicate(timeout=60)[1]
+        assert process.returncode == 1, told
+        assert last_line(told).startswith("edgekit: pi: the device's push was cut off from this host")
+        assert lab.live() == before
+        lab.push(bundle)
+
     def kill(self, lab: Lab, choose: Callable[[Simulated], list[int]]) -> None:
         for pid in choose(lab.pi):
             with suppress(ProcessLookupError):
@@ -148,12 +160,16 @@ class TestKilled:
 
 
 def runtimes(device: Simulated) -> list[int]:
-    """The runtime's processes among them."""
-    found = []
+    """The runtime's processes among them, and the shells that they run in."""
+    return [pid for pid, words in running(device).items() if any("edgekit_runtime" in word for word in words)]
+
+
+def running(device: Simulated) -> dict[int, list[str]]:
+    """The command line of each of them."""
+    found = {}
     for pid in sessions(device):
         with suppress(FileNotFoundError, ProcessLookupError):
-            if b"edgekit_runtime" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     return found
 
 
