@@ -318,13 +318,11 @@ def test_a_strategy_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestAgreed:
-    A, B = (Live("digits", "sha256:1", families.named(f"sha256:{each * 64}", f"sha256:{'c' * 64}")) for each in "ab")
-    TWIN = replace(A, release="sha256:2")
+    A, B = (Live("digits", families.named(f"sha256:{each * 64}", f"sha256:{'c' * 64}")) for each in "ab")
     AWAY = Live(error={"code": "connect", "message": "pi: no answer", "hint": None})
 
     def test_the_model_that_all_serve_who_answer(self) -> None:
-        """Of whichever releases."""
-        assert beginning.agreed({"pi-1": self.AWAY, "pi-2": self.A, "pi-3": self.TWIN}) == self.A
+        assert beginning.agreed({"pi-1": self.AWAY, "pi-2": self.A, "pi-3": self.A}) == self.A
 
     def test_the_same_model_whose_inputs_are_prepared_otherwise_is_another(self) -> None:
         odd = replace(self.A, family=families.named(f"sha256:{'a' * 64}", f"sha256:{'d' * 64}"))

@@ -68,10 +68,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Live:
-    """An app that a device serves, its release by the digest, and the family of that; or why it is not known."""
+    """An app that a device serves, and the family of its release; or why it is not known."""
 
     app: str = ""
-    release: str = ""
     family: str = ""
     error: dict[str, str | None] | None = None
 
@@ -102,7 +101,7 @@ def forget(ask: Ask) -> Answer:
 
 
 def look(device: Device, app: str, *, accept_new_host_key: bool = False) -> Live:
-    """Which release of an app is live on a device; of its only one where none is named."""
+    """What is live of an app on a device; of its only one where none is named."""
     try:
         with reached(device, _options(accept_new_host_key)) as transport:
             apps = devices.train(transport, "live").get("apps")
@@ -124,8 +123,7 @@ def _live(name: str, apps: object, app: str) -> Live:
     if len(found) == 1 and isinstance(error := found[0].get("error"), dict):
         return Live(error=error)
     if len(found) == 1:
-        names = [str(found[0].get(name)) for name in ("app", "release", "family")]
-        return Live(names[0], names[1], names[2])
+        return Live(str(found[0].get("app")), str(found[0].get("family")))
     if found:
         why = ConfigError(f"{name}: serves several apps", 'write app = "…" into edgekit.toml')
     else:

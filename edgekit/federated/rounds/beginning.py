@@ -43,7 +43,7 @@ class Start:
 
 
 def live(devices: Sequence[Device], app: str, pool: Executor, *, accept_new_host_key: bool = False) -> Live:
-    """The app, and a release of it of the family that those devices serve which answer.
+    """The app, and the family of the releases of it that those devices serve which answer.
 
     Raises: ConfigError, RoundError.
     """
@@ -53,20 +53,22 @@ def live(devices: Sequence[Device], app: str, pool: Executor, *, accept_new_host
 
 
 def agreed(found: Mapping[str, Live]) -> Live:
-    """One whose family all serve, of those that have answered. Raises: ConfigError, RoundError."""
-    live = {name: each for name, each in found.items() if each.error is None}
-    served: dict[tuple[str, str], list[str]] = {}
-    for name, each in live.items():
-        served.setdefault((each.app, each.family), []).append(name)
+    """What all of those serve that have answered. Raises: ConfigError, RoundError."""
+    served: dict[Live, list[str]] = {}
+    for name, each in found.items():
+        if each.error is None:
+            served.setdefault(each, []).append(name)
     if not served:
         first = next(iter(found.values())).error or {}
         raise RoundError(str(first.get("message")), first.get("hint"))
     if len(served) > 1:
-        several = "; ".join(f"{app} of {families.told(of)}: {_names(names)}" for (app, of), names in served.items())
+        several = "; ".join(
+            f"{each.app} of {families.told(each.family)}: {_names(names)}" for each, names in served.items()
+        )
         raise ConfigError(
             f"these devices serve {counted(len(served), 'model')}: {several}", "choose devices of one with --to"
         )
-    return next(iter(live.values()))
+    return next(iter(served))
 
 
 @dataclass(frozen=True)
