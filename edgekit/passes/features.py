@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, digest_of
 from edgekit.passes import Context, Pass, features_onnx, features_tflite
+from edgekit.passes.head_layers import featureless
 from edgekit.passes.proof import PROBES, check_output, load
 from edgekit_runtime.features import Features
 
@@ -62,12 +62,8 @@ def _proven(model: Model, written: Model, tensor: str, context: Context) -> int:
     before.close()
     after.close()
     if len(sizes) != 1 or 0 in sizes:
-        raise without(model, "its last layer answers for more than one place of a sample")
+        raise featureless(model, "its last layer answers for more than one place of a sample")
     return sizes.pop()
-
-
-def without(model: Model, why: str) -> ConversionError:
-    return ConversionError(f"{model.path.name}: has no features to train on: {why}", "build it without features = true")
 
 
 features = Pass(NAME, Format.ONNX, Format.ONNX, run)

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgekit.errors import ConversionError
 from edgekit.formats import onnx_file
 from edgekit.model import Model
+from edgekit.passes import head_layers
 from edgekit.passes.cutting import part_onnx
 from edgekit.passes.onnx_errors import as_conversion_error
 from edgekit_runtime.features import Features
@@ -33,7 +33,7 @@ def write(model: Model, path: Path) -> Features:
     graph = document.graph
     told = _told(graph, layers(model, graph)[0])
     if told.tensor in {value.name for value in (*graph.input, *graph.output)}:
-        raise no_layer(model)
+        raise head_layers.featureless(model, head_layers.NONE)
     graph.output.append(onnx.ValueInfoProto(name=told.tensor))
     with as_conversion_error(model, "loading with its features"):
         typed = part_onnx.declared(document)[-1]
@@ -46,12 +46,13 @@ def write(model: Model, path: Path) -> Features:
 def layers(model: Model, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The dense layers of its head, the first one first; their weights are fixed. Raises: ConversionError."""
     fixed = part_onnx.fixed(graph)
-    found = [_dense(graph, fixed, graph.output[0].name, BEHIND)]
-    while found[0] is not None and len(found) < model.head_layers:
-        found.insert(0, _dense(graph, fixed, found[0].input[0], BETWEEN))
-    if any(node is None for node in found):
-        raise no_layer(model)
-    return [node for node in found if node is not None]
+
+    def before(node: onnx.NodeProto | None) -> onnx.NodeProto | None:
+        if node is None:
+            return _dense(graph, fixed, graph.output[0].name, BEHIND)
+        return _dense(graph, fixed, node.input[0], BETWEEN)
+
+    return head_layers.of(model, before)
 
 
 def _dense(graph: onnx.GraphProto, fixed: set[str], gives: str, passing: frozenset[str]) -> onnx.NodeProto | None:
@@ -64,13 +65,6 @@ def _dense(graph: onnx.GraphProto, fixed: set[str], gives: str, passing: frozens
     if node is None or node.op_type not in DENSE | INTEGER or node.input[0] in fixed:
         return None
     return node if node.input[3 if node.op_type in INTEGER else 1] in fixed else None
-
-
-def no_layer(model: Model) -> ConversionError:
-    return ConversionError(
-        f"{model.path.name}: has no features to train on: its first output comes from no dense layer behind others",
-        "build it without features = true",
-    )
 
 
 def _told(graph: onnx.GraphProto, layer: onnx.NodeProto) -> Features:

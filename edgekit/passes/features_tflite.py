@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import ConversionError
 from edgekit.formats import tflite_file, tflite_graph
 from edgekit.model import Model
+from edgekit.passes import head_layers
 from edgekit_runtime.features import Features
 
 DENSE = frozenset({"CONV_2D", "FULLY_CONNECTED"})
@@ -33,15 +33,13 @@ def layers(model: Model, graph: tflite_graph.Graph) -> list[tflite_graph.Operato
 
     Raises: ConversionError.
     """
-    found = [_dense(graph, graph.outputs[0], BEHIND)]
-    while found[0] is not None and len(found) < model.head_layers:
-        found.insert(0, _dense(graph, found[0].inputs[0], BETWEEN))
-    if any(operator is None for operator in found):
-        raise ConversionError(
-            f"{model.path.name}: has no features to train on: its first output comes from no dense layer behind others",
-            "build it without features = true",
-        )
-    return [operator for operator in found if operator is not None]
+
+    def before(operator: tflite_graph.Operator | None) -> tflite_graph.Operator | None:
+        if operator is None:
+            return _dense(graph, graph.outputs[0], BEHIND)
+        return _dense(graph, operator.inputs[0], BETWEEN)
+
+    return head_layers.of(model, before)
 
 
 def _dense(graph: tflite_graph.Graph, gives: int, passing: frozenset[str]) -> tflite_graph.Operator | None:
