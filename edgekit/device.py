@@ -15,9 +15,9 @@ from importlib.resources import files
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from edgekit.answer import Answer, last_line, parsed
 from edgekit.errors import CommandError, DeviceError, EdgekitError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Transport
-from edgekit_runtime import errors, fields
 
 if TYPE_CHECKING:
     from edgekit.transports.talk import Talk
@@ -26,7 +26,6 @@ NOT_SET_UP = 97
 NO_PYTHON = 98
 UNKNOWN_WORD = 2
 KILLED = 128 + signal.SIGKILL
-LONGEST = 1000
 ANSWER_S, WORK_S, CLEAN_UP_S = 60.0, 300.0, 15.0
 """How long a device may take over a question, over work, and over what can be left undone. The first is enough for the
 digests of a gigabyte on a slow card; a device that hangs is given up after it, for a push begins with a question."""
@@ -60,7 +59,7 @@ exit {NO_PYTHON}
 
 def call(
     transport: Transport, *command: str, stdin: Mapping[str, Any] | None = None, timeout_s: float | None = None
-) -> dict[str, Any]:
+) -> Answer:
     """The answer of a runtime command; its input is a line of JSON.
 
     ``timeout_s``: how long it may take, as ``Transport.run`` has it; else what is usual for such a command.
@@ -74,7 +73,7 @@ def call(
     return _answer(done.stdout, command, lambda: done)
 
 
-def train(transport: Transport, *command: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+def train(transport: Transport, *command: str, timeout_s: float = ANSWER_S) -> Answer:
     """The answer of a command of ``edgekit_train``. Raises: as ``call``."""
     with _hinting(command[0]):
         done = transport.run(["sh", "-c", TRAIN, "edgekit", *command], timeout_s=timeout_s)
@@ -87,13 +86,13 @@ class Conversation:
     def __init__(self, talk: Talk, command: Sequence[str]) -> None:
         self._talk, self._command = talk, command
 
-    def hear(self, timeout_s: float | None = None) -> dict[str, Any]:
+    def hear(self, timeout_s: float | None = None) -> Answer:
         """What it says next, within so long. Raises: as ``call``."""
         with _hinting(self._command[0]):
             line = self._talk.hear(timeout_s or ANSWER_S)
         return _answer(line, self._command, self._talk.end)
 
-    def ask(self, document: Mapping[str, Any], body: Iterable[bytes] = (), timeout_s: float = WORK_S) -> dict[str, Any]:
+    def ask(self, document: Mapping[str, Any], body: Iterable[bytes] = (), timeout_s: float = WORK_S) -> Answer:
         """What it says to a line of JSON, which ``body`` may follow.
 
         Raises: as ``call``; CommandError when it has not heard the line: its input had ended, so it took its leave.
@@ -139,7 +138,7 @@ def scratch(transport: Transport, home: str, purpose: str) -> Iterator[str]:
             transport.run(["rm", "-rf", place], timeout_s=CLEAN_UP_S)
 
 
-def probe(transport: Transport) -> dict[str, Any]:
+def probe(transport: Transport) -> Answer:
     """The facts of ``edgekit_runtime.probe``; works before anything is set up. Raises: DeviceError, TransportError."""
     source = files("edgekit_runtime").joinpath("probe.py").read_bytes()
     with _hinting("probe"):
@@ -149,15 +148,12 @@ def probe(transport: Transport) -> dict[str, Any]:
     return _answer(done.check().stdout, ["probe"], lambda: done)
 
 
-def _answer(said: bytes, command: Sequence[str], end: Callable[[], Completed]) -> dict[str, Any]:
+def _answer(said: bytes, command: Sequence[str], end: Callable[[], Completed]) -> Answer:
     """The JSON object that a command printed. Raises: as ``call``."""
     try:
-        answer: dict[str, Any] = _printable(fields.load(said))
-    except (ValueError, RecursionError) as error:
+        return parsed(said)
+    except ValueError as error:
         raise _silence(end(), command) from error
-    if "error" in answer:
-        raise reported(answer["error"])
-    return answer
 
 
 def _silence(done: Completed, command: Sequence[str]) -> EdgekitError:
@@ -176,36 +172,3 @@ def _silence(done: Completed, command: Sequence[str]) -> EdgekitError:
         f"the device's {command[0]} ended with status {done.status}{f': {said}' if said else ', and said nothing'}",
         "should its runtime be damaged: 'edgekit device setup'",
     )
-
-
-def last_line(output: bytes) -> str:
-    """The last line that a device printed, fit to be part of a message."""
-    return printable(output.decode(errors="replace").strip().rpartition("\n")[2])[:LONGEST]
-
-
-def printable(text: str) -> str:
-    """A device's text without what could steer the terminal that shows it, on one line."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
-
-
-def _printable(value: Any) -> Any:
-    """JSON, all its texts printable."""
-    match value:
-        case str():
-            return printable(value)
-        case list():
-            return [_printable(each) for each in value]
-        case dict():
-            return {printable(key): _printable(each) for key, each in value.items()}
-    return value
-
-
-def reported(document: object) -> EdgekitError:
-    """The error that a device describes, as one of those that a device can have."""
-    said = document if isinstance(document, dict) else {"message": document}
-    kinds = {
-        kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EdgekitError)
-    }
-    hint = said.get("hint")
-    kind = kinds.get(str(said.get("code")), DeviceError)
-    return kind(str(said.get("message"))[:LONGEST], str(hint)[:LONGEST] if hint else None)

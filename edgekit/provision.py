@@ -17,6 +17,7 @@ from typing import Any
 
 from edgekit import device as devices
 from edgekit import pip, wheels
+from edgekit.answer import printable
 from edgekit.brought import Brought
 from edgekit.errors import CommandError, ConfigError, DeviceError, TransportError
 from edgekit.signing import Signer
@@ -181,5 +182,5 @@ def _install(transport: Transport, home: str, kit: Kit, tell: Callable[[str], No
 def _shell(transport: Transport, script: str, *arguments: str, hint: str | None = None) -> None:
     done = transport.run(["sh", "-c", script, "edgekit", *arguments], timeout_s=INSTALL_TIMEOUT_S)
     if done.status:
-        wrong = devices.printable(pip.complaint(done.stderr.decode(errors="replace")))
+        wrong = printable(pip.complaint(done.stderr.decode(errors="replace")))
         raise CommandError(f"setting up the device failed: {wrong[:300]}", hint)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit import device as devices
+from edgekit.answer import printable
 from edgekit.errors import DeviceError
 from edgekit.transports import Transport
 
@@ -77,7 +78,7 @@ def look(transport: Transport, *, keep_data: bool = False) -> Found:
     """What would go, and what would stay. Raises: DeviceError for a folder without edgekit's marks, TransportError."""
     home = devices.probe(transport)["home"]
     done = transport.run(["sh", "-c", LOOK, "edgekit", home]).check()
-    lines = [devices.printable(line).partition(" ") for line in done.stdout.decode(errors="replace").splitlines()]
+    lines = [printable(line).partition(" ") for line in done.stdout.decode(errors="replace").splitlines()]
     said = {kind: [rest for each, _, rest in lines if each == kind] for kind in ("ours", "entry", "release", "service")}
     goes = [name for name in said["entry"] if OURS.fullmatch(name) and not (keep_data and name in DATA)]
     if goes and not said["ours"]:

@@ -11,6 +11,7 @@ import shlex
 from dataclasses import dataclass
 
 from edgekit import device as devices
+from edgekit.answer import last_line
 from edgekit.errors import CommandError, ConfigError
 from edgekit.transports import Transport
 from edgekit.unit import Unit
@@ -150,7 +151,7 @@ def install(transport: Transport, served: Service) -> Installed:
     text = Unit(served.app, served.command(home), served.watchdog_s, root, served.courier).text(home)
     done = transport.run(["sh", "-c", INSTALL, "edgekit", name], stdin=text.encode())
     if done.status:
-        why = devices.last_line(done.stderr)
+        why = last_line(done.stderr)
         hint = None if root else "services of a user need libpam-systemd there, and: sudo loginctl enable-linger USER"
         raise CommandError(f"installing {name} failed: {why}", hint)
     if b"lingerless" in done.stdout:

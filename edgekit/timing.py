@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import device as devices
+from edgekit.answer import reported
 from edgekit.bundle import Contents
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.transports import Transport
@@ -35,7 +36,7 @@ class DeviceClock:
             answer = devices.call(self.transport, "time", place, timeout_s=TIMEOUT_S)
         try:
             return [_times(answer["models"][f"{number:03}"]) for number in range(len(candidates))]
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise DeviceError(f"the times that the device sent are unusable: {error!r}") from error
 
     def _send(self, contents: Contents, stem: str) -> None:
@@ -49,7 +50,7 @@ class DeviceClock:
 
 def _times(found: dict[str, object]) -> Sequence[int] | EdgekitError:
     if "error" in found:
-        return devices.reported(found["error"])
+        return reported(found["error"])
     times = found["times_ns"]
     if not isinstance(times, list) or not times:
         raise ValueError("no times")

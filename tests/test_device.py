@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit import answer as answering
 from edgekit import device, errors, transports
 from edgekit.errors import BundleError, CommandError, DeviceError, EdgekitError, SignatureError
 from edgekit.simulate import Simulated
@@ -131,6 +132,11 @@ class TestCall:
             assert there.hear()["app"] is None
             there.ask({"blobs": []})
 
+    def test_a_runtime_of_another_edgekit(self, tmp_path: Path, link: Transport) -> None:
+        answers(tmp_path / "home", '{"schema_version": 1, "apps": [{"app": "digits"}]}')
+        with pytest.raises(DeviceError, match="^this device answers without 'current' — .*edgekit device setup"):
+            device.call(link, "status")["apps"][0]["current"]
+
     def test_nothing_steers_the_terminal(self, tmp_path: Path, link: Transport) -> None:
         evil = "\x1b]0;owned\x07\r\n\u202e\x9b31m ü — ✓"
         answers(tmp_path / "home", json.dumps({"apps": [{evil: [evil]}], "n": 1}))
@@ -150,19 +156,19 @@ class TestReported:
         kinds = [kind for kind in kinds if issubclass(kind, EdgekitError)]
         assert len(kinds) > 10
         for kind in kinds:
-            error = device.reported(kind("what", "to do").as_dict())
+            error = answering.reported(kind("what", "to do").as_dict())
             assert (type(error), error.message, error.hint) == (kind, "what", "to do")
 
     def test_no_error_that_only_a_host_can_have(self) -> None:
         own = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EdgekitError)]
         for kind in own:
-            error = device.reported({"code": kind.code, "message": "x", "hint": None})
+            error = answering.reported({"code": kind.code, "message": "x", "hint": None})
             assert type(error).__module__ == "edgekit_runtime.errors"
             assert error.exit_code == 1
 
     @pytest.mark.parametrize("said", [None, "words", [], {}, {"code": []}, {"code": "x", "message": {}, "hint": 1}])
     def test_any_other_shape_is_an_error_of_the_device(self, said: object) -> None:
-        assert type(device.reported(said)) is DeviceError
+        assert type(answering.reported(said)) is DeviceError
 
     def test_a_subclass_is_caught_as_its_kind(self, tmp_path: Path, link: Transport) -> None:
         answers(tmp_path / "home", json.dumps({"error": SignatureError("x").as_dict()}), 1)
@@ -170,7 +176,7 @@ class TestReported:
             device.call(link, "install")
 
     def test_endless_words_are_cut(self) -> None:
-        error = device.reported({"code": "device", "message": "x" * 10**7, "hint": "y" * 10**7})
+        error = answering.reported({"code": "device", "message": "x" * 10**7, "hint": "y" * 10**7})
         assert len(str(error)) < 3000
 
 

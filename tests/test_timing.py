@@ -66,7 +66,7 @@ def test_an_emulator_s_times_are_not_asked_for(tmp_path: Path) -> None:
 )
 def test_times_that_cannot_be_used_are_the_devices_fault(tmp_path: Path, answer: dict[str, Any]) -> None:
     link = Link(tmp_path, answer)
-    with pytest.raises(DeviceError, match="the times that the device sent are unusable"):
+    with pytest.raises(DeviceError, match="the times that the device sent are unusable|answers without"):
         DeviceClock("kitchen", link)([contents()])  # type: ignore[arg-type]
     assert "removed" in link.sent
 

@@ -120,7 +120,7 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
 
 def _print(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """A table; texts out of a bundle, which may be of others, do not steer the terminal."""
-    from edgekit.device import printable
+    from edgekit.answer import printable
 
     print_table(columns, [tuple(None if cell is None else printable(str(cell)) for cell in row) for row in rows], title)
 
