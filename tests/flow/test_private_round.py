@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from edgekit.federated.rounds.shelf import Shelf
+from edgekit_train import update as updates
+from edgekit_train.update import Update, Weights
 from tests.lab import faces
 from tests.lab.project import document, edgekit, project
 from tests.runtime.learners import APP
@@ -15,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 NAMES = ("a", "b", "c", "d")
 BUDGET = ("--epsilon", "8", "--delta", "1e-3")
+HIDDEN = {"head.0.bias": (32,), "head.0.weight": (8, 32), "head.1.bias": (3,), "head.1.weight": (32, 3)}
 START = ("round", "start", "--set", "epochs=1", "--quorum", "100%")
 
 
@@ -63,6 +69,46 @@ def test_local_noise_is_the_devices_own(devices: Path) -> None:
     assert found["plan"]["noise"] == pytest.approx(found["privacy"]["noise"])
     assert 7.9 < found["privacy"]["spent"] <= 8
     assert document(*words, status=3)["error"]["code"] == "privacy"
+
+
+def test_a_hidden_layer_gets_central_noise_on_each_of_its_numbers(devices: Path) -> None:
+    """The mean of what devices said, and noise; the next round begins there, at what the head that is shipped says."""
+    words = (*START, "--trainer", "mlp", "--clip", "0.5", "--privacy", "central", *BUDGET, "--rounds", "2")
+    first, second = document(*words)["rounds"]
+    begun, ended = Shelf(first["key"]).start().weights, Shelf(first["key"]).result()[0].weights
+    assert {name: array.shape for name, array in begun.items()} == HIDDEN
+    assert all(np.array_equal(ended[name], array) for name, array in Shelf(second["key"]).start().weights.items())
+    said = [flat(each.delta) for each in sent(first)]
+    assert len(said) == len(NAMES)
+    assert max(np.linalg.norm(each) for each in said) <= 0.5 + 1e-6
+    noise = flat(ended) - flat(begun) - np.mean(said, axis=0)
+    assert noise.std() == pytest.approx(first["privacy"]["noise"] * 0.5 / len(NAMES), rel=0.2)
+    assert np.abs(noise).min() > 0
+    assert 7.9 < second["privacy"]["spent"] <= 8
+    assert document(*words, status=3)["error"]["code"] == "privacy"
+
+
+def test_a_hidden_layer_leaves_devices_with_noise_of_their_own(devices: Path) -> None:
+    words = (*START, "--trainer", "mlp", "--clip", "0.5", "--privacy", "local", *BUDGET)
+    [found] = document(*words)["rounds"]
+    begun, ended = Shelf(found["key"]).start().weights, Shelf(found["key"]).result()[0].weights
+    said = [flat(each.delta) for each in sent(found)]
+    assert len(said) == len(NAMES)
+    assert {name: array.shape for name, array in begun.items()} == HIDDEN
+    assert flat(ended) - flat(begun) == pytest.approx(np.mean(said, axis=0), abs=1e-4)  # each has as many samples
+    for each in said:
+        assert each.std() == pytest.approx(found["plan"]["noise"], rel=0.2)
+    assert [each["facts"]["metrics"].keys() for each in found["devices"]] == [{"seconds"}] * len(NAMES)
+    assert 7.9 < found["privacy"]["spent"] <= 8
+
+
+def sent(found: dict[str, Any]) -> list[Update]:
+    shelf = Shelf(found["key"])
+    return [updates.parse(shelf.update(use["device"], use["digest"]), 1 << 20) for use in found["used"]]
+
+
+def flat(weights: Weights) -> np.ndarray:
+    return np.concatenate([weights[name].ravel().astype(float) for name in sorted(weights)])
 
 
 @pytest.mark.parametrize(

@@ -59,12 +59,18 @@ def came(found: dict[str, Any]) -> set[str]:
     return {each["device"] for each in found["devices"] if each["state"] == "came"}
 
 
-def mean(sent: list[Update]) -> Weights:
+def mean(said: list[Update]) -> Weights:
     """By examples."""
-    total = sum(each.examples for each in sent)
+    total = sum(each.examples for each in said)
     return {
-        name: sum(each.examples * each.delta[name].astype(float) for each in sent) / total for name in sent[0].delta
+        name: sum(each.examples * each.delta[name].astype(float) for each in said) / total for name in said[0].delta
     }
+
+
+def sent(found: dict[str, Any]) -> list[Update]:
+    """What devices have said in a round without masks."""
+    shelf = Shelf(found["key"])
+    return [updates.parse(shelf.update(use["device"], use["digest"]), 1 << 20) for use in found["used"]]
 
 
 def together(found: dict[str, Any]) -> Weights:
@@ -82,9 +88,7 @@ def plain(homes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
         patch.setenv("XDG_DATA_HOME", str(folder))
         [found] = document(*WORDS)["rounds"]
         assert came(found) == {*homes}
-        shelf = Shelf(found["key"])
-        sent = [updates.parse(shelf.update(use["device"], use["digest"]), 1 << 20) for use in found["used"]]
-    return {each.device: each for each in sent}
+        return {each.device: each for each in sent(found)}
 
 
 @pytest.mark.parametrize("when", [None, *PARTY])
@@ -103,6 +107,24 @@ def test_it_is_the_mean_of_all_who_were_added(
         place = home / "rounds" / APP
         assert {path.name for path in (place / found["key"]).iterdir()} == {"task.safetensors", "task.sig"}
         assert (place / "given").exists() == (name in added)
+
+
+def test_a_hidden_layer_is_learned_in_a_sum_as_without_one(homes: dict[str, Path]) -> None:
+    [plain] = document(*WORDS, "--trainer", "mlp")["rounds"]
+    [found] = document(*WORDS, "--trainer", "mlp", "--secure")["rounds"]
+    assert (found["state"], came(found)) == ("done", {*homes})
+    want, learned = mean(sent(plain)), together(found)
+    assert {name: array.shape for name, array in learned.items()} == {
+        "head.0.bias": (32,),
+        "head.0.weight": (8, 32),
+        "head.1.bias": (3,),
+        "head.1.weight": (32, 3),
+    }
+    for name, array in learned.items():
+        assert array == pytest.approx(want[name], abs=1e-5)
+        assert array.any()
+    [told] = document("round", "inspect", str(found["id"]), "far")["updates"]
+    assert [(each["name"], each["shape"]) for each in told["tensors"]] == [("vector", [8 * 32 + 32 + 32 * 3 + 3 + 1])]
 
 
 def test_what_left_a_device_is_a_vector_as_good_as_random(homes: dict[str, Path]) -> None:
