@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edgekit.errors import ConfigError
 from edgekit.federated import deepening
 from edgekit_train import heads
 from edgekit_train.head_trainer import HeadTrainer
@@ -72,6 +73,20 @@ def test_units_that_nothing_takes_yet_come_to_be_used() -> None:
     assert added(before, fitted.delta)["head.1.weight"][4:].all()
     assert fitted.metrics["accuracy_after"] > 0.95
     assert HeadTrainer().fit(head, samples, how).metrics["accuracy_after"] < 0.7
+
+
+def test_as_many_as_are_usual_unless_somebody_says() -> None:
+    for classes, units in ((3, 32), (20, 40)):
+        made = deepening.deepened(heads.initial([8, classes]))
+        assert made["head.0.weight"].shape == (8, units)
+        assert made["head.1.weight"].shape == (units, classes)
+
+
+def test_what_cannot_be_deepened_is_told_in_a_line() -> None:
+    with pytest.raises(ConfigError, match="^32 hidden units, and a head of 20 classes needs 40 —"):
+        deepening.deepened(heads.initial([8, 20]), 32)
+    with pytest.raises(ConfigError, match="^a head of 2 layers has a hidden one already — begin with it as it is$"):
+        deepening.deepened(heads.initial([8, 6, 3]))
 
 
 @pytest.mark.parametrize(("classes", "units"), [(2, 32), (10, 32), (16, 32), (17, 34), (1001, 2002)])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.errors import ConfigError
 from edgekit_train import heads
 from edgekit_train.update import Weights
 
@@ -31,13 +32,21 @@ def usual(classes: int) -> int:
     return max(USUAL, least(classes))
 
 
-def deepened(head: Weights, hidden: int) -> Weights:
-    """Features → ``hidden`` units → classes, of a head of one layer; ``hidden`` is at least ``least(classes)``.
+def deepened(head: Weights, hidden: int | None = None) -> Weights:
+    """Features → ``hidden`` units → classes, of a head of one layer; as many as are ``usual`` where nobody says.
 
     The units that are left over are drawn as He et al. (2015) do, the same each time, and nothing takes them yet. The
-    logits are the same but for the rounding of float32.
+    logits are the same but for the rounding of float32. Raises: ConfigError for a head that has a hidden layer, and for
+    fewer units than ``least(classes)``; InvalidInput for weights that are no head.
     """
-    [(weight, bias)] = heads.layers(head)
+    (weight, bias), *more = heads.layers(head)
+    if more:
+        raise ConfigError(f"a head of {len(more) + 1} layers has a hidden one already", "begin with it as it is")
+    hidden = usual(bias.size) if hidden is None else hidden
+    if hidden < least(bias.size):
+        raise ConfigError(
+            f"{hidden} hidden units, and a head of {bias.size} classes needs {least(bias.size)}", "leave them out"
+        )
     scale = _balancing(weight)
     first, offset, back = weight * scale, bias * scale, np.diag(1 / scale)
     rest = heads.initial([len(weight), hidden - least(bias.size), bias.size])
