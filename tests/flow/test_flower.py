@@ -9,7 +9,7 @@ import json
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,38 @@ from benchmarks.federated.entries import FLOWER
 from edgekit import environments
 from edgekit import target as targets
 from edgekit.build import build
+from edgekit.bundle import Contents
 from edgekit.errors import EdgekitError
+from edgekit.federated.deepening import deepened
 from edgekit.federated.strategies import named
-from edgekit.model import Format, open_model
-from edgekit.passes import head
+from edgekit.model import Format, Model, open_model
+from edgekit.passes import head, training_tflite
 from edgekit.precision import Precision
+from edgekit.signing import Signer
+from edgekit_runtime import serving
+from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.session import of_bundle
 from edgekit_train import features
 from edgekit_train.head_trainer import HeadTrainer
 from edgekit_train.samples import Samples
+from edgekit_train.settings import Settings
+from edgekit_train.signature_trainer import SignatureTrainer
+from edgekit_train.trainer import Trainer
 from edgekit_train.update import Weights
 from tests.lab import flower
 from tests.lab.bundles import DIGITS, TARGET
 from tests.lab.collecting import Process
 from tests.lab.flower import Programs
 from tests.lab.models import digits_order
+from tests.lab.trainable import CLASSES, clusters, start, trainable
 from tests.lab.updates import update
 from tests.runtime.bundles import go_live, make_key, write
+from tests.test_passes_training import order as clusters_order
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 DEVICES = ("one", "two", "three")
+Rows = list[tuple[np.ndarray, int]]
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}
 SOURCE = DIGITS / "digits.onnx"
 LIES, ANSWERS = (flower.ROOT / "tests" / "lab" / f"flower_{name}.py" for name in ("lies", "answers"))
@@ -54,7 +65,15 @@ class Fleet:
     programs: Programs
     nodes: dict[str, Process]
     homes: dict[str, Path]
-    rows: dict[str, list[tuple[np.ndarray, int]]]
+    rows: dict[str, Rows]
+    signer: Signer
+
+    def serve(self, made: Contents, folder: Path) -> Bundle:
+        """Live on each device from now on."""
+        parcel = write(folder, self.signer, made)
+        for home in self.homes.values():
+            go_live(parcel, home)
+        return parcel
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +108,7 @@ def fleet(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with of_bundle(parcel) as session:
         rows = {name: list(features.samples(session, pictures(name))) for name in DEVICES}
     with flower.running(programs, list(homes.values())) as nodes:
-        yield Fleet(programs, nodes, homes, rows)
+        yield Fleet(programs, nodes, homes, rows, signer)
 
 
 def pictures(name: str) -> list[tuple[np.ndarray, int]]:
@@ -107,18 +126,32 @@ def app(tmp_path: Path) -> Path:
 
 def learned(fleet: Fleet, app: Path, strategy: str, rounds: int = 2) -> tuple[Weights, str]:
     """The head that the app has written, and the log of its run."""
-    path = app.parent / f"{strategy}.onnx"
-    said = fleet.programs.run(app, strategy=strategy, rounds=rounds, model=str(SOURCE), learned=str(path))
+    model, said = written(fleet, app, SOURCE, strategy, rounds)
+    return head.weights_of(model), said
+
+
+def written(fleet: Fleet, app: Path, source: Path, strategy: str = "fedavg", rounds: int = 2) -> tuple[Model, str]:
+    """The model that the app has written, and the log of its run."""
+    path = app.parent / f"{strategy}{source.suffix}"
+    said = fleet.programs.run(app, strategy=strategy, rounds=rounds, model=str(source), learned=str(path))
     assert path.exists(), said
-    return head.weights_of(open_model(path)), said
+    return open_model(path), said
 
 
 def expected(fleet: Fleet, name: str, rounds: int = 2, devices: tuple[str, ...] = DEVICES) -> Weights:
     """By our own strategy, on what the same trainer makes of the same samples."""
+    rows = {each: fleet.rows[each] for each in devices}
+    return combined(HeadTrainer(), shipped(), rows, name, rounds)
+
+
+def combined(
+    trainer: Trainer, begun: Weights, rows: Mapping[str, Rows], name: str = "fedavg", rounds: int = 2
+) -> Weights:
+    """What rounds come to, one device after the other."""
     strategy = named(name, {})
-    state = strategy.init(shipped())
+    state = strategy.init(begun)
     for _ in range(rounds):
-        fitted = {each: HeadTrainer().fit(state.weights, fleet.rows[each], strategy.config) for each in devices}
+        fitted = {each: trainer.fit(state.weights, own, strategy.config) for each, own in rows.items()}
         came = [update(each.delta, device, each.examples) for device, each in fitted.items()]
         state = strategy.aggregate(state, came)
     return state.weights
@@ -143,6 +176,40 @@ def test_rounds_over_flower_end_where_ours_end(fleet: Fleet, app: Path, strategy
     assert same(found, expected(fleet, strategy, rounds)), said
     assert "'devices': '3'" in said
     assert "loss_after" in said
+
+
+def test_a_hidden_layer_learns_over_flower_as_it_does_here(fleet: Fleet, app: Path) -> None:
+    """It begins as the head that is shipped, at the rate of its trainer; what is written has the last layer as head."""
+    flower.begin_otherwise(app, "mlp")
+    begun = deepened(shipped(), 32)
+    model, said = written(fleet, app, SOURCE)
+    found = head.weights_of(replace(model, head_layers=2))
+    assert head.weights_of(model).keys() == {"head.0.weight", "head.0.bias"}
+    assert found["head.0.weight"].shape == (256, 32), said
+    assert not same(found, begun)
+    assert same(found, combined(HeadTrainer(usual=Settings(rate=0.01)), begun, fleet.rows)), said
+    assert "'devices': '3'" in said
+
+
+def test_training_signatures_learn_over_flower_as_they_do_here(fleet: Fleet, app: Path, tmp_path: Path) -> None:
+    """Of another app that the same devices serve; what is written answers what was learned."""
+    source = trainable(tmp_path / "clusters.tflite")
+    made = build(open_model(source), targets.load(TARGET), clusters_order(tmp_path), lambda line: None).contents
+    assert made is not None
+    parcel = fleet.serve(made, tmp_path / "bundle")
+    rows = {name: list(zip(*clusters(60, seed), strict=True)) for seed, name in enumerate(DEVICES, 7)}
+    for name, home in fleet.homes.items():
+        with Samples("clusters", home) as kept:
+            for x, y in rows[name]:
+                kept.keep(x[None], int(y))
+    client = app / "client.py"
+    client.write_text(client.read_text().replace('"digits"', '"clusters"'))
+    flower.begin_otherwise(app, "signature")
+    model, said = written(fleet, app, source)
+    found = training_tflite.weights_of(model)
+    assert not same(found, start())
+    assert same(found, combined(SignatureTrainer(serving.model(parcel), CLASSES), start(), rows)), said
+    assert "'devices': '3'" in said
 
 
 def test_strategies_of_flower_take_what_our_devices_answer(fleet: Fleet, app: Path) -> None:

@@ -18,6 +18,7 @@ from tests.lab.collecting import Process, free_port
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "flower.md"
 FILES = re.compile(r"^```\w+ (\S+\.\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BEGINNINGS = re.compile(r"^\| `(\w+)` \| `([^`]+)`.* \| `([\w.]+)`, `(\w+)` \|$", re.MULTILINE)
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -122,3 +123,14 @@ def guide(folder: Path) -> Path:
     for name, text in FILES.findall(GUIDE.read_text()):
         (folder / name).write_text(text)
     return folder
+
+
+def begin_otherwise(app: Path, trainer: str) -> None:
+    """Have the guide's app ask for that trainer, and begin with what the guide says that it begins with."""
+    known = {found[0]: found[1:] for found in BEGINNINGS.findall(GUIDE.read_text())}
+    begins, place, name = known[trainer]
+    server = app / "server.py"
+    text = server.read_text().replace("head.weights_of(source)", begins)
+    asked = f'train_config=ConfigRecord({{"trainer": "{trainer}"}}), num_rounds='
+    lines = f"from flwr.app import ConfigRecord\nfrom {place} import {name}\n"
+    server.write_text(lines + text.replace("num_rounds=", asked))
