@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekit.federated.rounds.shelf import Shelf
-from edgekit_train import update as updates
-from edgekit_train.update import Update, Weights
+from edgekit_train.update import Weights
 from tests.lab import faces
 from tests.lab.project import document, edgekit, project
+from tests.lab.rounds import sent
 from tests.runtime.learners import APP
 
 __all__ = ["project"]  # a fixture
@@ -101,11 +100,6 @@ def test_a_hidden_layer_leaves_devices_with_noise_of_their_own(devices: Path) ->
         assert each.std() == pytest.approx(found["plan"]["noise"], rel=0.2)
     assert [each["facts"]["metrics"].keys() for each in found["devices"]] == [{"seconds"}] * len(NAMES)
     assert 7.9 < found["privacy"]["spent"] <= 8
-
-
-def sent(found: dict[str, Any]) -> list[Update]:
-    shelf = Shelf(found["key"])
-    return [updates.parse(shelf.update(use["device"], use["digest"]), 1 << 20) for use in found["used"]]
 
 
 def flat(weights: Weights) -> np.ndarray:

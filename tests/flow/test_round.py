@@ -34,6 +34,7 @@ from edgekit_train.device_key import digest_of
 from tests.lab.bundles import DIGITS, TARGET, make_bundle
 from tests.lab.keeping import keep
 from tests.lab.project import EDGEKIT, document, edgekit, equip, settle, until
+from tests.lab.rounds import MOST, sent
 from tests.lab.sshd import needs_sshd, running
 from tests.test_passes_head import negatives
 
@@ -49,7 +50,6 @@ calibration = "{shipped}/calibration.npz"
 evaluation = "{seen}/evaluation.npz"
 """
 """The model was calibrated with what it was shipped for; it is asked about what devices see."""
-MOST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,8 @@ def states_of(found: dict[str, Any]) -> list[str]:
 
 def combined(found: dict[str, Any]) -> bytes:
     """What the round's updates, as they lie on the shelf, come to."""
-    shelf = Shelf(found["key"])
-    sent = [updates.parse(shelf.update(use["device"], use["digest"]), MOST) for use in found["used"]]
     strategy = named(found["plan"]["strategy"], found["plan"]["options"])
-    return states.dump(strategy.aggregate(shelf.start(), sent), strategy.name)
+    return states.dump(strategy.aggregate(Shelf(found["key"]).start(), sent(found)), strategy.name)
 
 
 def result(found: dict[str, Any]) -> bytes:
@@ -216,9 +214,9 @@ def test_a_cheat_that_gives_itself_away_is_no_liar_to_reckon_with(lab: Lab, name
 def put(lab: Lab, found: dict[str, Any], times: float = 1.0, **changes: Any) -> Path:
     """An update in place of that of the third device, which it has signed."""
     other = Shelf(found["key"]).update("pi-1", found["devices"][0]["facts"]["digest"])
-    sent = replace(updates.parse(other, MOST), **{"device": "pi-3", **changes})
-    delta = {name: array * np.float32(times) for name, array in sent.delta.items()}
-    place, data = lab.left("pi-3", found["key"]), updates.dump(replace(sent, delta=delta))
+    said = replace(updates.parse(other, MOST), **{"device": "pi-3", **changes})
+    delta = {name: array * np.float32(times) for name, array in said.delta.items()}
+    place, data = lab.left("pi-3", found["key"]), updates.dump(replace(said, delta=delta))
     place.mkdir(parents=True, exist_ok=True)
     (place / "update.safetensors").write_bytes(data)
     (place / "update.sig").write_text(device_key.sign(lab.pis["pi-3"].home, digest_of(data)))

@@ -21,6 +21,7 @@ from tests.lab import faces
 from tests.lab.bundles import TARGET
 from tests.lab.dropping import PARTY, drops, lacks, sleeps
 from tests.lab.project import document, edgekit, settle
+from tests.lab.rounds import MOST, sent
 from tests.lab.sshd import needs_sshd, running
 from tests.runtime.learners import APP
 
@@ -67,16 +68,10 @@ def mean(said: list[Update]) -> Weights:
     }
 
 
-def sent(found: dict[str, Any]) -> list[Update]:
-    """What devices have said in a round without masks."""
-    shelf = Shelf(found["key"])
-    return [updates.parse(shelf.update(use["device"], use["digest"]), 1 << 20) for use in found["used"]]
-
-
 def together(found: dict[str, Any]) -> Weights:
     """What a secure round came to."""
     [use] = found["used"]
-    return updates.parse(Shelf(found["key"]).update("together", use["digest"]), 1 << 20).delta
+    return updates.parse(Shelf(found["key"]).update("together", use["digest"]), MOST).delta
 
 
 @pytest.fixture(scope="module")

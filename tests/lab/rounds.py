@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.round import (
@@ -22,8 +24,11 @@ from edgekit.federated.rounds.round import (
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.strategy import State
 from edgekit.store import Store
-from edgekit_train.update import Weights
+from edgekit_train import update as updates
+from edgekit_train.update import Update, Weights
 
+MOST = 1 << 20
+"""Bytes of a file of weights."""
 BASE = f"sha256:{'a' * 64}"
 
 
@@ -38,6 +43,12 @@ class Past:
     app: str = "digits"
     trainer: str = "head"
     source: str = "digits.onnx"
+
+
+def sent(found: Mapping[str, Any]) -> list[Update]:
+    """The updates, as they lie on the shelf, that a round was combined of; the round as the command tells of it."""
+    shelf = Shelf(found["key"])
+    return [updates.parse(shelf.update(use["device"], use["digest"]), MOST) for use in found["used"]]
 
 
 def begun(store: Store, past: Past, devices: int = 4) -> Round:
