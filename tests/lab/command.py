@@ -12,6 +12,8 @@ import tempfile
 from multiprocessing import get_context
 from pathlib import Path
 
+import tests.lab.waiting  # noqa: F401 — what is forked waits like what forks
+
 COMMANDS = (
     "bench build bundle collect dashboard device export init live push remove report rollout round round_desk simulate "
     "target trust why"
