@@ -78,7 +78,10 @@ def _interpreter(model: bytes) -> Any:
             f"ai-edge-litert cannot be imported ({error})", "pip install ai-edge-litert"
         ) from error
     except (ValueError, RuntimeError) as error:
-        raise EngineError(f"litert cannot load the training model: {_line(error)}") from error
+        raise EngineError(
+            f"litert cannot load the training model: {_line(error)}",
+            "it has to be a TFLite file with training signatures",
+        ) from error
     signatures = made.get_signature_list()
     missing = set(NAMES) - signatures.keys()
     if missing:
