@@ -115,6 +115,11 @@ class TestLateUpdates:
             ("pi-2", "1" * 32, 1),
         ]
 
+    def test_not_of_who_has_sent_something_else_since_sound_or_not(self) -> None:
+        """Whoever is found out may not have its way by what it sent before that."""
+        found = deciding.uses(round_of(CAME, REFUSED, WAITING, late=True), self.BEFORE)
+        assert [use.device for use in found] == ["pi-0", "pi-2"]
+
     def test_and_nowhere_else(self) -> None:
         assert len(deciding.uses(round_of(CAME, CAME, WAITING), self.BEFORE)) == 2
         assert deciding.uses(round_of(WAITING, LATE, late=True), None) == ()

@@ -15,11 +15,11 @@ from edgekit.cli import passing
 from edgekit.errors import ConfigError, EdgekitError, PrivacySpent, RoundError
 from edgekit.federated.paired import Paired
 from edgekit.federated.privacy.ledger import Budget, Ledger, Step, local
-from edgekit.federated.rounds import beginning, fitting, inviting, private, running, signatures
+from edgekit.federated.rounds import beginning, fitting, inviting, private, running, signatures, summing
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.ledger_book import LedgerBook
 from edgekit.federated.rounds.measures import CENTRAL, LOCAL, Privacy
-from edgekit.federated.rounds.round import CAME, DONE, HALTED, RUNNING, Facts, Part, Plan, Result, Round, Use
+from edgekit.federated.rounds.round import CAME, DECIDED, DONE, HALTED, RUNNING, Facts, Part, Plan, Result, Round, Use
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.vectors import layout_of
 from edgekit.store import Store
@@ -76,7 +76,7 @@ class TestWhatGoesTogether:
         ],
     )
     def test_these_do(self, plan: Plan) -> None:
-        fitting.check(plan, 5)
+        fitting.check(plan, 5, "head")
 
     @pytest.mark.parametrize(
         ("plan", "why"),
@@ -85,6 +85,8 @@ class TestWhatGoesTogether:
             (Plan(secure=True), "no more than a clip"),
             (Plan(clip=1.0, privacy=Privacy(LOCAL, 8, 1e-3, 0.5)), "--sample hides devices"),
             (replace(CENTRALLY, late=True), "came late"),
+            (replace(CENTRALLY, quorum=0.8), "push another one out"),
+            (replace(CENTRALLY, quorum=0.8, secure=True, privacy=replace(HIDDEN, rate=1.0)), "push another one out"),
             (Plan(clip=1.0, secure=True, late=True), "came late"),
             (Plan(clip=1.0, adaptive=True, privacy=Privacy(LOCAL, 8, 1e-3)), "--clip auto"),
             (Plan(clip=1.0, adaptive=True, secure=True), "--clip auto"),
@@ -97,17 +99,23 @@ class TestWhatGoesTogether:
     )
     def test_these_do_not(self, plan: Plan, why: str) -> None:
         with pytest.raises(ConfigError, match=why):
-            fitting.check(plan, 5)
+            fitting.check(plan, 5, "head")
+
+    @pytest.mark.parametrize("trainer", ["moments", "signature"])
+    def test_a_proximal_term_is_for_trainers_that_have_one(self, trainer: str) -> None:
+        fitting.check(Plan("fedprox"), 5, "mlp")
+        with pytest.raises(ConfigError, match=f"fedprox asks for a proximal term, and {trainer} has none"):
+            fitting.check(Plan("fedprox"), 5, trainer)
 
     @pytest.mark.parametrize("name", ["median", "trimmed-mean", "krum", "multi-krum", "bulyan"])
     def test_robust_rules_see_no_sums(self, name: str) -> None:
         for plan in (CENTRALLY, Plan(clip=1.0, secure=True)):
             with pytest.raises(RoundError, match=f"{name} and .* exclude each other"):
-                fitting.check(replace(plan, strategy=name), 9)
+                fitting.check(replace(plan, strategy=name), 9, "head")
 
     def test_a_sum_of_two_hides_nobody(self) -> None:
         with pytest.raises(ConfigError, match="a sum of 2"):
-            fitting.check(Plan(clip=1.0, secure=True), 2)
+            fitting.check(Plan(clip=1.0, secure=True), 2, "head")
 
 
 class TestTheNoise:
@@ -123,6 +131,16 @@ class TestTheNoise:
         spent = Ledger(Budget(8, 1e-3)).entered(Step(0.5, 3.3))
         found = private.settled(replace(CENTRALLY, privacy=replace(HIDDEN, noise=0.0)), NAMES, spent)
         assert private.step(found) == Step(0.5, 3.3)
+
+    def test_with_that_of_the_last_round(self, store: Store) -> None:
+        book = LedgerBook(store)
+        for number, noise in enumerate((3.0, 2.5, 3.0)):
+            plan = replace(CENTRALLY, privacy=replace(HIDDEN, noise=noise))
+            book.enter(a_round(plan, f"{number:032x}"))
+        found = private.settled(
+            replace(CENTRALLY, privacy=replace(HIDDEN, noise=0.0)), NAMES, book.ledger(SUBJECT, HIDDEN)
+        )
+        assert private.step(found) == Step(0.5, 3.0)
 
     def test_or_what_is_given(self) -> None:
         found = private.settled(replace(CENTRALLY, noise=4.5), NAMES, Ledger(Budget(8, 1e-3)))
@@ -188,8 +206,13 @@ class TestTheClip:
     def test_with_noise_on_the_count_the_sum_has_a_little_more(self) -> None:
         plan = replace(CENTRALLY, adaptive=True)
         assert private._central(plan).noise == pytest.approx(2.0 / 0.75**0.5)
-        found = [private.next_clip(self.ended([0.0] * 4, plan)) for _ in range(50)]
-        assert len(set(found)) == 50
+        found = [private.next_clip(self.ended([0.0, 0.0, 1.0, 1.0], plan)) or 0.0 for _ in range(50)]
+        assert len(set(found)) > 20
+
+    def test_whatever_the_noise_it_moves_by_a_tenth_at_most(self) -> None:
+        plan = replace(CENTRALLY, adaptive=True, privacy=replace(HIDDEN, noise=100.0))
+        found = [private.next_clip(self.ended([0.0] * 4, plan)) or 0.0 for _ in range(50)]
+        assert (min(found), max(found)) == (pytest.approx(np.exp(-0.1)), pytest.approx(np.exp(0.1)))
 
     def test_the_next_round_has_it(self) -> None:
         ended = a_round(Plan(clip=1.0, adaptive=True, more=3), result=Result(1, 1, 0.5, clip=1.1))
@@ -272,6 +295,34 @@ class TestRounds:
         assert ended.state == HALTED
         assert plan.privacy
         assert LedgerBook(store).ledger(SUBJECT, plan.privacy).entries == ((Step(1.0, 4.5), 1),)
+
+    def test_noise_is_drawn_once_whoever_combines_the_round_again(self, store: Store) -> None:
+        """From two draws of the noise upon one sum, more could be told than was entered."""
+        carried = ways(store, Learners(), NAMES)
+        ended = running.carry_on(begin(store, replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0))), carried)
+        before = (Shelf(ended.key).folder / "result.safetensors").read_bytes()
+        running._combined(replace(ended, state=DECIDED), carried)
+        assert (Shelf(ended.key).folder / "result.safetensors").read_bytes() == before
+
+    def test_a_round_that_was_not_begun_after_all_is_not_entered(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = Plan(clip=1.0, noise=9.0, quorum=1.0, privacy=Privacy(LOCAL, 8, 1e-3, noise=4.5), more=1)
+        carried = ways(store, Learners(), NAMES)
+        monkeypatch.setattr(carried.book, "begin", lambda new: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            running.carry_on(begin(store, plan), carried)
+        assert plan.privacy
+        assert LedgerBook(store).ledger(SUBJECT, plan.privacy).entries == ((Step(1.0, 4.5), 1),)
+
+    def test_a_sum_of_garbage_halts_the_round(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun = begin(store, Plan(clip=1.0, secure=True))
+        garbage = np.full(private.size(START), 0xABCDEF01, np.uint32)
+        parts = tuple(Part(name, CAME, Facts("sha256:0", 9, 0, 0.0, masked=True)) for name in NAMES)
+        monkeypatch.setattr(summing, "summed", lambda *words: summing.Sum(parts, {}, {}, garbage, None))
+        ended = running.carry_on(begun, ways(store, Learners(), NAMES))
+        assert ended.state == HALTED
+        assert (ended.reason or "").startswith("secure aggregation: ")
 
     def test_devices_are_asked_to_clip_and_a_secure_task_says_how_to_write(self, store: Store) -> None:
         begun = begin(store, replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0), secure=True))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from edgekit.errors import ConfigError, RoundError, TransportError
-from edgekit.federated.rounds import beginning, contents, inviting, lines, running, signatures, states
+from edgekit.federated.rounds import beginning, contents, crowd, inviting, lines, running, signatures, states
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.evaluating import Score
 from edgekit.federated.rounds.key_book import KeyBook
-from edgekit.federated.rounds.round import ABORTED, DECIDED, DONE, HALTED, LATE, Part, Plan, Round, Use
+from edgekit.federated.rounds.round import ABORTED, DECIDED, DONE, HALTED, LATE, RUNNING, Part, Plan, Round, Use
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.tables import ROUNDS
 from edgekit.federated.rounds.ways import Ways
@@ -182,6 +182,7 @@ class TestRounds:
         assert (ended.state, ended.broken, len(ended.used)) == ((DONE, 1, 4) if broken else (HALTED, 0, 0))
         if broken:
             assert result(ended) == states.dump(krum(0).aggregate(State(START), sent(ended)), "krum")
+            Shelf(ended.key).drop_result()
             assert running._combined(replace(ended, state=DECIDED), ways(store, pool, NAMES)) == ended
 
     def test_too_few_halt_it_and_a_resume_asks_who_is_missing(self, store: Store) -> None:
@@ -196,6 +197,20 @@ class TestRounds:
     def test_fewer_devices_than_the_strategy_needs_are_not_even_asked(self, store: Store) -> None:
         with pytest.raises(ConfigError, match="krum needs 5 devices, and 4 are meant"):
             begin(store, NAMES[:4], strategy="krum")
+
+    def test_two_who_carry_it_on_come_to_what_the_first_has_decided(self, store: Store) -> None:
+        """The second one hears of it as it notes a device."""
+        begun, told = begin(store), Told()
+        first = Learners({"d4": AWAY})
+
+        def decide(round_: Round, part: Part) -> None:
+            if not told.rounds:
+                running.carry_on(begun, ways(store, first, NAMES, told))
+
+        ended = running.carry_on(begun, replace(ways(store, Learners(), NAMES), part=decide))
+        assert [each.state for each in told.rounds] == [DONE]
+        assert (ended.state, ended.used) == (DONE, told.rounds[0].used)
+        assert len(ended.used) == 4
 
     def test_a_device_that_left_the_fleet(self, store: Store) -> None:
         ended = running.carry_on(begin(store), ways(store, Learners(), NAMES[:4]))
@@ -277,6 +292,24 @@ class TestStragglers:
 
         carried = replace(ways(store, pool, NAMES), ended=ended, part=part)
         return running.carry_on(begin(store, quorum=0.8, more=1, late=late, config={"epochs": 1}), carried)
+
+    def test_those_of_a_round_before_hold_up_the_next_one_no_longer_than_they_work(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As many as can be asked at once are still at work when it begins."""
+        monkeypatch.setattr(crowd, "WIDTH", 2)
+        slow = threading.Event()
+        pool, told = Learners({"d3": slow, "d4": slow}), Told()
+
+        def ended(round_: Round) -> None:
+            told.rounds.append(round_)
+            pool.acts = {}
+            slow.set()
+
+        running.carry_on(
+            begin(store, deadline_s=1.0, more=1, config={"epochs": 1}), replace(ways(store, pool, NAMES), ended=ended)
+        )
+        assert [letters(each) for each in told.rounds] == ["cccww", "ccccc"]
 
     def test_the_deadline_ends_it_with_what_is_there(self, store: Store) -> None:
         slow = threading.Event()
@@ -415,6 +448,16 @@ class TestBook:
             assert book.choose(begun, []).used == first.used == (use,)
             assert book.turn(first, ABORTED).state == ABORTED
             assert book.choose(begun, []).state == ABORTED
+
+    def test_nobody_undoes_what_somebody_else_has_decided(self, url: str) -> None:
+        with Store(url) as store:
+            book, begun = Book(store), begin(store)
+            decided = book.choose(begun, [Use(begun.key, "d0", "sha256:1", 30)], 1)
+            assert book.turn(begun, HALTED, "too few").state == DECIDED
+            assert book.turn(begun, RUNNING) == decided
+            noted = book.note(begun, Part("d1", "offline"))
+            assert (noted.state, noted.used, noted.broken, noted.reason) == (DECIDED, decided.used, 1, None)
+            assert book.turn(decided, HALTED, "it cannot be combined").reason == "it cannot be combined"
 
     def test_keys(self, url: str) -> None:
         with Store(url) as store:

@@ -32,7 +32,7 @@ round_.add_command(inspect)
 @click.option("--strategy", default="fedavg", show_default=True, help="How updates become weights.")
 @click.option("--option", "options", multiple=True, metavar="NAME=NUMBER", help="Of the strategy: liars=2; repeatable.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many, one upon another.")
-@click.option("--quorum", default="80%", show_default=True, help="As many of the devices are enough not to wait.")
+@click.option("--quorum", metavar="SHARE", help="As many are enough not to wait: 80%, or all with central noise.")
 @click.option("--deadline", default="10m", show_default=True, metavar="TIME", help="Nobody is waited for any longer.")
 @click.option("--late", is_flag=True, help="Use what comes too late for a round in the next one, with less weight.")
 @click.option("--trainer", default="head", show_default=True, help="head, mlp, bias, moments, signature, or another.")
@@ -68,7 +68,7 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
     from edgekit.federated.rounds.round import Subject
 
     plan, devices, teller = _plan(how), devices_named(names), Teller(as_json)
-    fitting.check(plan, len(devices))
+    fitting.check(plan, len(devices), how["trainer"])
     if plan.secure and executor:
         raise ConfigError("a secure sum is conducted by this host alone", "leave --executor out")
     with desk(teller, executor) as here:
@@ -197,11 +197,13 @@ def _plan(how: dict[str, Any]) -> Plan:
     from edgekit import waves
     from edgekit.errors import ConfigError
     from edgekit.federated.rounds import spelling
+    from edgekit.federated.rounds.measures import CENTRAL
     from edgekit.federated.rounds.round import Plan
 
     clip, adaptive = round_privacy.clip(how["clip"])
     if how["noise"] and not clip:
         raise ConfigError("noise without a clip hides nothing", "add --clip 1.0")
+    privacy = round_privacy.privacy(how)
     return Plan(
         how["strategy"],
         spelling.numbers(how["options"]),
@@ -209,13 +211,13 @@ def _plan(how: dict[str, Any]) -> Plan:
         clip,
         how["noise"],
         spelling.compression(how["compress"]) if how["compress"] else None,
-        waves.share(how["quorum"]),
+        waves.share(how["quorum"] or ("100%" if privacy and privacy.kind == CENTRAL else "80%")),
         waves.duration(how["deadline"]),
         how["rounds"] - 1,
         how["late"],
         how["accept_new_host_key"],
         adaptive,
-        round_privacy.privacy(how),
+        privacy,
         how["secure"],
     )
 

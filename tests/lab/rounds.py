@@ -66,7 +66,7 @@ def done(store: Store, past: Past, devices: int = 4) -> Round:
     """One that is done: what it began with and came to lies on the shelf."""
     book, running = Book(store), begun(store, past, devices)
     Shelf(running.key).keep_start(State(past.start), "fedavg")
-    Shelf(running.key).keep_result(State(past.result), "fedavg")
+    Shelf(running.key).keep_result(lambda: State(past.result), "fedavg")
     uses = [
         Use(running.key, part.device, part.facts.digest, part.facts.examples) for part in running.of(CAME) if part.facts
     ]

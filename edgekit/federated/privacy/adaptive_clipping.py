@@ -28,7 +28,7 @@ class AdaptiveClip:
     def after(self, whole: int, count: int, expected: float, randomness: Randomness = os.urandom) -> AdaptiveClip:
         """The bound of the next round, from how many of ``count`` devices were within this one."""
         noisy = whole - count / 2 + self.deviation * float(gaussian(1, randomness)[0])
-        share = noisy / expected + 0.5
+        share = min(1.0, max(0.0, noisy / expected + 0.5))  # noise makes no share of what cannot be one
         return replace(self, most=self.most * math.exp(-self.rate * (share - self.quantile)))
 
     def noise(self, together: float) -> float:

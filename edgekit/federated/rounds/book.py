@@ -15,6 +15,7 @@ from edgekit.federated.rounds.round import (
     ABORTED,
     DECIDED,
     DONE,
+    HALTED,
     RUNNING,
     Facts,
     Part,
@@ -89,14 +90,16 @@ class Book:
         return self._one(select(ROUNDS.c.number).where(ROUNDS.c.follows == round_.number))
 
     def note(self, round_: Round, *parts: Part) -> Round:
-        """What has become of devices of a round; with its state, which somebody else may have changed."""
+        """What has become of devices of a round; as somebody else has left it, where they have changed its state."""
         noted = {part.device: replace(part, at_s=time.time()) for part in parts}
         with self._store.transaction(UNKEPT) as connection:
             for name, part in noted.items():
                 own = (PARTS.c.round == round_.number) & (PARTS.c.device == name)
                 connection.execute(update(PARTS).where(own).values(_news(part)))
             state = connection.execute(select(ROUNDS.c.state).where(ROUNDS.c.number == round_.number)).scalar_one()
-        return replace(round_, state=state, parts=tuple(noted.get(part.device, part) for part in round_.parts))
+            if state != round_.state:
+                return _load(connection, round_.number)
+        return replace(round_, parts=tuple(noted.get(part.device, part) for part in round_.parts))
 
     def choose(self, round_: Round, uses: Sequence[Use], broken: int = 0) -> Round:
         """A running round is decided; one that somebody has decided or aborted meanwhile is as they left it."""
@@ -108,19 +111,18 @@ class Book:
         return self._changed(round_, {"state": DONE, "result": asdict(result)}, DECIDED)
 
     def turn(self, round_: Round, state: str, reason: str | None = None) -> Round:
-        """The state of a round that is not done; one that was aborted, perhaps by somebody else meanwhile, stays so."""
-        with self._store.transaction(UNKEPT) as connection:
-            own = (ROUNDS.c.number == round_.number) & ROUNDS.c.state.not_in((ABORTED, DONE))
-            connection.execute(update(ROUNDS).where(own).values(state=state, reason=reason))
-            return _load(connection, round_.number)
+        """Another state, where nobody else has changed it meanwhile; one that is not done may be aborted always."""
+        news = {"state": state, "reason": reason}
+        before = (RUNNING, HALTED, DECIDED) if state == ABORTED else (round_.state,)
+        return self._changed(round_, news, *before)
 
     def _one(self, query: Select[Any]) -> Round | None:
         with self._store.transaction(UNREAD) as connection:
             number: int | None = connection.execute(query).scalar()
             return None if number is None else _load(connection, number)
 
-    def _changed(self, round_: Round, news: dict[str, Any], before: str) -> Round:
-        own = (ROUNDS.c.number == round_.number) & (ROUNDS.c.state == before)
+    def _changed(self, round_: Round, news: dict[str, Any], *before: str) -> Round:
+        own = (ROUNDS.c.number == round_.number) & ROUNDS.c.state.in_(before)
         with self._store.transaction(UNKEPT) as connection:
             connection.execute(update(ROUNDS).where(own).values(news))
             return _load(connection, round_.number)

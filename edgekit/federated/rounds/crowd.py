@@ -37,12 +37,12 @@ class Crowd:
 
         ``until``: by the monotonic clock. Whoever is at work when the caller has heard enough stays so.
         """
-        self._fill(number, asks)
-        while any(of == number for of, _ in self._at_work.values()):
+        more = self._fill(number, asks)
+        while more or any(of == number for of, _ in self._at_work.values()):
             yield from self._some(until - time.monotonic())
             if time.monotonic() >= until:
                 return
-            self._fill(number, asks)
+            more = self._fill(number, asks)
 
     def leave(self) -> None:
         """Nobody waits for those who are still at work."""
@@ -50,9 +50,13 @@ class Crowd:
             future.cancel()
         lines.cut(self.name)
 
-    def _fill(self, number: int, asks: Iterator[Ask]) -> None:
-        while len(self._at_work) < WIDTH and (ask := next(asks, None)):
+    def _fill(self, number: int, asks: Iterator[Ask]) -> bool:
+        """Whether there may be more to ask, as soon as somebody is done: also one of a round before."""
+        while len(self._at_work) < WIDTH:
+            if (ask := next(asks, None)) is None:
+                return False
             self._at_work[self.pool.submit(learn, replace(ask, crowd=self.name))] = (number, ask.device.name)
+        return True
 
     def _some(self, for_s: float) -> Iterator[Heard]:
         done, _ = wait(self._at_work, max(0.0, for_s), FIRST_COMPLETED)

@@ -44,13 +44,13 @@ def uses(round_: Round, before: Round | None) -> tuple[Use, ...]:
     """The updates that would be combined now, one a device: those of the round, in the order of its devices.
 
     ``before``: the round that it follows, whose late updates are used where the plan says so, and where the device has
-    sent nothing newer. No older one is.
+    sent nothing newer, sound or not. No older one is.
     """
     own = tuple(_use(round_, part, 0) for part in round_.of(CAME))
     if before is None or not round_.plan.late:
         return own
-    known, asked = {use.device for use in own}, {part.device for part in round_.parts}
-    late = (part for part in before.of(LATE) if part.device in asked - known)
+    silent = {part.device for part in round_.parts} - {part.device for part in round_.of(CAME, REFUSED)}
+    late = (part for part in before.of(LATE) if part.device in silent)
     return own + tuple(_use(before, part, 1) for part in late)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgekit.errors import ConfigError
+from edgekit.federated.merging import MOMENTS, SIGNATURE
 from edgekit.federated.rounds import private
 from edgekit.federated.rounds.measures import CENTRAL, LOCAL
 from edgekit.federated.rounds.round import Plan
 from edgekit_train.letters import LEAST
 
 
-def check(plan: Plan, devices: int) -> None:
+def check(plan: Plan, devices: int, trainer: str) -> None:
     """That the plan's parts go together. Raises: ConfigError, PluginError, RoundError for the strategy."""
     for what, hint in (*_wrong(plan), *_wrong_in_a_sum(plan, devices)):
         raise ConfigError(what, hint)
-    private.strategy(plan)
+    if "proximal" in private.strategy(plan).config and trainer in (MOMENTS, SIGNATURE):
+        raise ConfigError(f"{plan.strategy} asks for a proximal term, and {trainer} has none", "--strategy fedavg")
 
 
 def _wrong(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -26,6 +28,11 @@ def _wrong(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "--sample hides devices from who sees the model", "add --privacy central"
     if plan.late and (plan.privacy or plan.secure):
         yield "an update that came late counts in a round that it was not drawn for", "leave --late out"
+    if _central_noise(plan) and plan.quorum < 1:
+        yield (
+            "who answers early would push another one out, and the proof is for who takes part or not",
+            ("leave --quorum out: all are waited for until the --deadline"),
+        )
     if plan.adaptive and (plan.secure or _own_noise(plan)):
         yield "--clip auto asks what these measures hide", "write --clip 1.0"
 

@@ -5,7 +5,6 @@ Central and local noise promise different things, and are counted apart.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,11 +53,15 @@ class LedgerBook:
         Raises: PrivacySpent.
         """
         privacy = round_.plan.privacy
-        if privacy is None:
-            return
-        if privacy.kind == LOCAL:
+        if privacy and privacy.kind == LOCAL:
             self.enter(round_)
-        elif round_.key not in self._spent(round_.subject, privacy):
+        else:
+            self.check(round_)
+
+    def check(self, round_: Round) -> None:
+        """That the budget allows it; nothing is entered. Raises: PrivacySpent."""
+        privacy = round_.plan.privacy
+        if privacy and round_.key not in self._spent(round_.subject, privacy):
             self.ledger(round_.subject, privacy).entered(private.step(round_.plan))
 
     def enter(self, round_: Round) -> None:
@@ -89,6 +92,8 @@ def _own(subject: Subject, privacy: Privacy) -> ColumnElement[bool]:
 
 
 def _ledger(rows: dict[str, Any], privacy: Privacy) -> Ledger:
-    """``rows``: rate and noise by the key of the round; in the order in which they were entered."""
-    counted = Counter(Step(rate, noise) for rate, noise in rows.values())
+    """``rows``: rate and noise by the key of the round; those that were entered last come last."""
+    counted: dict[Step, int] = {}
+    for step in (Step(rate, noise) for rate, noise in rows.values()):
+        counted[step] = counted.pop(step, 0) + 1
     return Ledger(Budget(privacy.epsilon, privacy.delta), tuple(counted.items()))

@@ -33,7 +33,8 @@ class Plan:
     """How a round is to go.
 
     ``options``: the strategy's; ``config``: the trainer's; ``clip``, ``noise`` and ``compression`` as in a ``Task``.
-    ``quorum``: the share of devices that is enough not to wait for the rest. ``deadline_s``: how long devices are
+    ``quorum``: the share of devices that is enough not to wait for the rest; with central noise all of them.
+    ``deadline_s``: how long devices are
     waited for, from the start or from a resume. ``more``: how many rounds follow. ``late``: whether what came too late
     for the round before is used in this one. ``adaptive``: whether the clip follows the devices' norms. ``secure``:
     whether the host learns the sum only.

@@ -39,9 +39,15 @@ def carry_on(round_: Round, ways: Ways) -> Round:
                 Shelf(key).drop_updates()
             if round_.state != DONE or not round_.plan.more:
                 return round_
-            round_ = ways.book.after(round_) or ways.book.begin(_allowed(follower(round_), ways))
+            round_ = ways.book.after(round_) or _begun(follower(round_), ways)
     finally:
         crowd.leave()
+
+
+def _begun(new: Round, ways: Ways) -> Round:
+    """Raises: PrivacySpent where the budget does not allow it."""
+    ways.ledgers.check(new)
+    return ways.book.begin(new)
 
 
 def abort(round_: Round, pool: Executor, book: Book, fleet: Mapping[str, Device]) -> Round:
@@ -68,27 +74,23 @@ def follower(round_: Round) -> Round:
 
 def _one(round_: Round, crowd: Crowd, ways: Ways) -> Round:
     if round_.state in (RUNNING, HALTED):
-        round_ = ways.book.turn(_allowed(round_, ways), RUNNING)
+        ways.ledgers.allow(round_)
+        round_ = ways.book.turn(round_, RUNNING)
+    if round_.state == RUNNING:
         round_ = secure.summed(round_, ways) if round_.plan.secure else gathering.gathered(round_, crowd, ways)
     if round_.state == DECIDED:
         try:
             round_ = _combined(round_, ways)
         except RoundError as error:
+            Shelf(round_.key).drop_result()
             round_ = ways.book.turn(round_, HALTED, error.message)
-    return round_
-
-
-def _allowed(round_: Round, ways: Ways) -> Round:
-    """The same, where the privacy budget allows it. Raises: PrivacySpent."""
-    ways.ledgers.allow(round_)
     return round_
 
 
 def _combined(round_: Round, ways: Ways) -> Round:
     strategy, shelf = private.strategy(round_.plan).without(round_.broken), Shelf(round_.key)
     ways.ledgers.enter(round_)
-    state = combining.combined(round_, strategy)
-    shelf.keep_result(state, strategy.name)
+    state = shelf.keep_result(lambda: combining.combined(round_, strategy), strategy.name)
     before, after = ways.judge(shelf.start().weights), ways.judge(state.weights)
     found = replace(combining.result(round_, state), clip=private.next_clip(round_))
     if before and after:

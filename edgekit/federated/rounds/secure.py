@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from edgekit.errors import RoundError
 from edgekit.federated.rounds import deciding, inviting, private, summing
 from edgekit.federated.rounds.round import HALTED, RUNNING, Round, Use
 from edgekit.federated.rounds.shelf import Shelf
@@ -28,6 +29,9 @@ def summed(round_: Round, ways: Ways) -> Round:
         return round_
     if found.total is None:
         return ways.book.turn(round_, HALTED, found.reason)
-    data, examples = summing.mean(round_, found.total, weights)
+    try:
+        data, examples = summing.mean(round_, found.total, weights)
+    except RoundError as error:
+        return ways.book.turn(round_, HALTED, error.message)
     shelf.keep(summing.TOGETHER, data, "")
     return ways.book.choose(round_, [Use(round_.key, summing.TOGETHER, digest_of(data), examples)])

@@ -6,7 +6,7 @@ They lie in the user's data, a folder a round; each is written wholly or not at 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from edgekit.errors import RoundError
 from edgekit.federated.rounds import states
 from edgekit.federated.strategy import State
 from edgekit_runtime import durable
+from edgekit_runtime.home import held
 from edgekit_train.device_key import digest_of
 from edgekit_train.update import Weights
 
@@ -40,8 +41,17 @@ class Shelf:
     def start(self) -> State:
         return states.parse(self._read(START))[0]
 
-    def keep_result(self, state: State, strategy: str) -> None:
-        self._keep(RESULT, states.dump(state, strategy))
+    def keep_result(self, combine: Callable[[], State], strategy: str) -> State:
+        """The first that is kept stays, whoever combines the round besides: noise is drawn once. What is kept."""
+        with self._reporting(), held(self.folder):
+            if not (self.folder / RESULT).exists():
+                self._keep(RESULT, states.dump(combine(), strategy))
+        return self.result()[0]
+
+    def drop_result(self) -> None:
+        """The round is to be combined anew, perhaps of other updates."""
+        with self._reporting():
+            (self.folder / RESULT).unlink(missing_ok=True)
 
     def result(self) -> tuple[State, str]:
         """And the strategy that it is of."""
