@@ -179,6 +179,7 @@ class TestCommand:
         told = Gates(store).of([found.number])[found.number]
         assert line == f"edgekit: round {found.number}: {told.reason}"
         assert told.reason.startswith("worse than the model before, so it is kept and not shipped: accuracy ")
+        assert not (Shelf(found.key).folder / "head.safetensors").exists()
         assert told.evaluation.worse
         assert not (here / "bundles").exists()
 

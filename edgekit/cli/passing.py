@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgekit.federated.rounds.generations import Generations
     from edgekit.federated.rounds.round import Round
     from edgekit.model import Model
+    from edgekit_train.update import Weights
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,23 @@ def through(round_: Round, generations: Generations, job: Job, tell: Tell) -> Pa
     """
     from edgekit.federated.gate import Gate
     from edgekit.federated.rounds.gate_store import Gated
+    from edgekit.federated.rounds.shelf import Shelf
     from edgekit.model import open_model
+    from edgekit.passes import head
 
     workbench, source = builds.prepared(job), open_model(job.model, job.weights)
     gate = Gate(job.targets[0], job.order)
     with tempfile.TemporaryDirectory(prefix="edgekit-round-") as folder:
         before = generations.model_of(round_.subject.family, source, Path(folder))
-        after = _merged(before, round_, gate, Path(folder))
+        learned = _learned(before, round_, gate)
+        after = head.merged(before, learned, Path(folder) / before.path.name)
         tell("comparing with the model before")
         found = gate.compared(before, after)
         order = replace(job.order, origin=_origin(round_, before.digest, generations, found))
         made = [] if found.worse else workbench.make(after, order, tell)
         gated = Gated(_reason(found, made), found, _releases(made))
+        if gated.releases:
+            Shelf(round_.key).keep_head(learned)  # for the rounds that come after this build
         generations.gates.note(round_.number, gated, _family(made))
         return Passed(gated, workbench.write(made) if made else [])
 
@@ -80,17 +86,12 @@ def _family(made: Sequence[Outcome]) -> str:
     return next((family.of(each.contents.manifest, digest(each.contents)) for each in made if each.contents), "")
 
 
-def _merged(before: Model, round_: Round, gate: Gate, folder: Path) -> Model:
-    """The model with what was learned, which is kept for the rounds that come after its build."""
+def _learned(before: Model, round_: Round, gate: Gate) -> Weights:
+    """What is to be merged into the model before."""
     from edgekit.federated.merging import head_of
     from edgekit.federated.rounds.shelf import Shelf
-    from edgekit.passes import head
 
-    shelf = Shelf(round_.key)
-    learned = head_of(before, round_.subject.trainer, shelf.result()[0].weights, gate.moments_of)
-    made = head.merged(before, learned, folder / before.path.name)
-    shelf.keep_head(learned)
-    return made
+    return head_of(before, round_.subject.trainer, Shelf(round_.key).result()[0].weights, gate.moments_of)
 
 
 def _origin(round_: Round, model: str, generations: Generations, found: Paired) -> dict[str, Any]:
