@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from edgekit import transports
 from edgekit.errors import CommandError, ConfigError, TransportError, TransportTimeout
 from edgekit.simulate import Simulated
-from edgekit.transports import Transport
+from edgekit.transports import Transport, local, ssh
 from tests.lab.sshd import device, needs_sshd
 
 __all__ = ["device"]  # a fixture
@@ -142,6 +142,17 @@ class TestRun:
     def test_too_slow_with_output_held_open(self, link: Transport) -> None:
         with pytest.raises(TransportTimeout):
             link.run(["sh", "-c", "sleep 5 & echo started"], timeout_s=0.5)
+
+    def test_too_slow_with_a_log_that_never_ends(self, link: Transport) -> None:
+        words = "while :; do head -c 4000 /dev/zero >&2; sleep 0.05; done"
+        with pytest.raises(TransportTimeout):
+            link.run(["sh", "-c", words], timeout_s=0.5)
+
+    def test_one_that_never_ends_to_speak(self, link: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+        for kind in (local, ssh):
+            monkeypatch.setattr(kind, "MOST_SAID", 1 << 20)
+        with pytest.raises(TransportError, match="says more than 1 MiB"):
+            link.run(["cat", "/dev/zero"])
 
     def test_interrupted_by_the_keyboard(self, link: Transport, interrupting: None) -> None:
         start = time.monotonic()

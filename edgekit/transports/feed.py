@@ -11,6 +11,8 @@ SLICE = 1 << 14
 SLOWEST = 1 << 10
 """Bytes a second: what comes over takes a link no longer than that, and the rest of the time the program."""
 NEVER_S = threading.TIMEOUT_MAX
+MOST_SAID = 64 << 20
+"""Bytes of a program's output: one that never ends fills no memory here."""
 
 
 class Feed:

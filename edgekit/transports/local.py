@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from edgekit.errors import ConfigError, TransportError, TransportTimeout
 from edgekit.transports import Completed, Options, Transport
-from edgekit.transports.feed import Feed
+from edgekit.transports.feed import MOST_SAID, Feed
 from edgekit.transports.talk import Talk
 
 CHUNK = 1 << 20
@@ -150,13 +150,15 @@ def _output(process: subprocess.Popen[bytes], feed: Feed, closed: threading.Even
     out, err = bytearray(), bytearray()
     with selectors.DefaultSelector() as ears:
         ears.register(process.stdout, selectors.EVENT_READ, (out, feed.answered, feed.ended))
-        ears.register(process.stderr, selectors.EVENT_READ, (err, lambda data: feed.came(len(data)), lambda: None))
+        ears.register(process.stderr, selectors.EVENT_READ, (err, lambda data: None, lambda: None))  # earns no time
         while ears.get_map():
             for key, _ in ears.select(min(feed.left_s, LOOK_S)):
                 said, heard, ended = key.data
                 if data := os.read(key.fd, CHUNK):
                     said += data
                     heard(data)
+                    if len(said) > MOST_SAID:
+                        raise TransportError(f"a program says more than {MOST_SAID >> 20} MiB")
                 else:
                     ears.unregister(key.fileobj)
                     ended()
