@@ -71,7 +71,7 @@ def mean(said: list[Update]) -> Weights:
 def together(found: dict[str, Any]) -> Weights:
     """What a secure round came to."""
     [use] = found["used"]
-    return updates.parse(Shelf(found["key"]).update("together", use["digest"]), MOST).delta
+    return updates.parse(Shelf(found["key"]).update(use["device"], use["digest"]), MOST).delta
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_it_is_the_mean_of_all_who_were_added(
     [found] = document(*WORDS, "--secure")["rounds"]
     added = {*homes} - ({"d2"} if when in PARTY[:3] else set())
     assert (found["state"], came(found)) == ("done", added)
-    assert (found["result"]["updates"], found["used"][0]["device"]) == (len(added), "together")
+    assert (found["result"]["updates"], found["used"][0]["device"]) == (len(added), ".together")
     want = mean([plain[name] for name in sorted(added)])
     for name, array in together(found).items():
         assert array == pytest.approx(want[name], abs=1e-5)

@@ -19,8 +19,8 @@ from edgekit_train.device_key import digest_of
 from edgekit_train.signed_advert import SignedAdvert
 from edgekit_train.update import Update, Weights
 
-TOGETHER = "together"
-"""In place of a device's name, of the update that is the mean of all."""
+TOGETHER = ".together"
+"""In place of a device's name, and none that a device can have: of the update that is the mean of all."""
 
 
 @dataclass(frozen=True)
