@@ -300,7 +300,7 @@ class TestPage:
         page.check("edgekit round start", document("round", "start", *words))
         page.check("edgekit round start", document("round", "start", "--strategy", "median", status=3))
         hidden = ("--clip", "auto", "--privacy", "central", "--epsilon", "8", "--delta", "1e-3")
-        page.check("edgekit round start", document("round", "start", *words, *hidden))
+        page.check("edgekit round start", document("round", "start", *words[2:], *hidden))
         page.check("edgekit round start", document("round", "show"))
         page.check("edgekit round inspect", document("round", "inspect", "1"))
         page.check("edgekit round trust", document("round", "trust", "gate"))
