@@ -9,6 +9,7 @@ import pytest
 
 from edgekit.errors import ConversionError
 from edgekit.federated.deepening import deepened
+from edgekit.formats import tflite_file
 from edgekit.model import Model, open_model
 from edgekit.passes import features, features_tflite, head, quantize_tflite
 from edgekit.passes.proof import load
@@ -78,6 +79,44 @@ def test_a_last_layer_of_either_kind_with_a_bias_or_without(kind: int, bias: boo
         made = head.merged(source, given, tmp_path / "m.tflite")
         want = heads.logits(heads.layers(given), rows)
         assert np.allclose(answer(made, feed).reshape(1, 3), want, atol=1e-4)
+
+
+def twins(path: Path) -> Model:
+    """x → fully connected with ReLU → the same weights and bias once more: one tensor each, as TensorFlow's converter
+    makes of constants that are alike.
+    """
+    sizes = {"x": (1, 4), "h": (1, 4), "r": (1, 4), "w": RNG.normal(size=(4, 4)).astype(np.float32)}
+    layers = [(BUILTIN.FULLY_CONNECTED, "xwb", "h"), (BUILTIN.RELU, "h", "r"), (BUILTIN.FULLY_CONNECTED, "rwb", "y")]
+    return open_model(tflite(path, layers, {**sizes, "b": np.zeros(4, np.float32), "y": (1, 4)}))
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=["softmax regression", "mlp"])
+def test_a_layer_before_the_head_keeps_what_it_shares_with_it(hidden: tuple[int, ...], tmp_path: Path) -> None:
+    """Also when the head goes back to one layer, and its constants are taken away."""
+    source = twins(tmp_path / "s.tflite")
+    feed, own = {"x": RNG.normal(size=(1, 4)).astype(np.float32)}, heads.layers(head.weights_of(source))
+    rows, model = np.maximum(heads.logits(own, feed["x"]), 0), source
+    for number, sizes in enumerate([hidden, (), hidden]):
+        given = learned(4, *sizes, 4)
+        given["head.0.bias"] += 1
+        model = head.merged(model, given, tmp_path / f"{number}.tflite")
+        assert np.allclose(answer(model, feed), heads.logits(heads.layers(given), rows), atol=1e-4)
+
+
+def test_layers_of_a_head_that_share_a_bias_are_filled_and_taken_away_each_by_itself(tmp_path: Path) -> None:
+    source = replace(twins(tmp_path / "s.tflite"), head_layers=1)
+    two = head.merged(source, learned(4, 4, 4), tmp_path / "two.tflite")
+    document = tflite_file.unpacked(two.path.read_bytes())
+    *_, hidden, last = document.subgraphs[0].operators
+    hidden.inputs = [*hidden.inputs[:2], last.inputs[2]]
+    two.path.write_bytes(tflite_file.packed(document))
+    feed = {"x": RNG.normal(size=(1, 4)).astype(np.float32)}
+    rows = np.maximum(heads.logits(heads.layers(head.weights_of(source)), feed["x"]), 0)
+    for sizes in ((4,), (), (5, 6)):
+        given = {name: array + 1 for name, array in learned(4, *sizes, 4).items()}
+        made = head.merged(two, given, tmp_path / "made.tflite")
+        want = heads.logits(heads.layers(given), rows)
+        assert np.allclose(answer(made, feed), want, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

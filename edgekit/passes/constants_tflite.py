@@ -49,8 +49,14 @@ class Constants:
         inputs[place] = len(self.graph.tensors) - 1
         operator.inputs = inputs
 
+    def readers(self, index: int) -> int:
+        """How often operators take a tensor: a converter makes one of constants that are alike."""
+        return sum(list(each.inputs).count(index) for each in self.graph.operators if each.inputs is not None)
+
     def _is_alone(self, index: int) -> bool:
         """Whether one operator alone reads a tensor, and the tensor alone its buffer."""
-        readers = sum(list(each.inputs).count(index) for each in self.graph.operators if each.inputs is not None)
         tensors = (tensor for graph in self.document.subgraphs for tensor in graph.tensors)
-        return readers == 1 and sum(tensor.buffer == self.graph.tensors[index].buffer for tensor in tensors) == 1
+        return (
+            self.readers(index) == 1
+            and sum(tensor.buffer == self.graph.tensors[index].buffer for tensor in tensors) == 1
+        )

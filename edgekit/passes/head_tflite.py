@@ -19,6 +19,7 @@ from edgekit.errors import ConversionError
 from edgekit.formats import tflite_file, tflite_graph
 from edgekit.model import Model, derived
 from edgekit.passes import features_tflite, head_names
+from edgekit.passes.constants_tflite import Constants
 from edgekit.passes.proof import load
 from edgekit_train import heads
 from edgekit_train.update import Weights
@@ -112,13 +113,13 @@ def _rectified(operator: Any) -> Any:
 
 
 def _without(document: Any, gone: list[Any], last: Any) -> int:
-    """Take layers away, and what they computed with; the place where the head begins then."""
+    """Take layers away, and what they alone computed with; the place where the head begins then."""
     graph = document.subgraphs[0]
     for operator in gone:
         graph.operators.remove(operator)
-        for index in _constants(operator):
-            if index is not None:
-                _put(document, index, np.zeros(0, np.float32))
+    for index in {index for operator in gone for index in _constants(operator) if index is not None}:
+        if not Constants(document, graph).readers(index):
+            _put(document, index, np.zeros(0, np.float32))
     return int(graph.operators.index(last))
 
 
@@ -132,11 +133,7 @@ def _like(graph: Any, index: int, name: str) -> int:
 
 def _fill(document: Any, operator: Any, weight: Floats, bias: Floats) -> None:
     """Weights [features, units] and bias into a layer, which gives as many units as that then."""
-    graph, (place, offset) = document.subgraphs[0], _constants(operator)
-    if offset is None:
-        name = f"{graph.tensors[place].name.decode()}.bias"
-        offset = _like(graph, place, name)
-        operator.inputs = [*operator.inputs[:2], offset]
+    graph, (place, offset) = document.subgraphs[0], _own(document, operator)
     middle = [1] * (len(graph.tensors[place].shape) - 2)
     _put(document, place, weight.T.reshape(len(bias), *middle, len(weight)))
     _put(document, offset, bias)
@@ -144,6 +141,19 @@ def _fill(document: Any, operator: Any, weight: Floats, bias: Floats) -> None:
     for sizes in (given.shape, given.shapeSignature):
         if sizes is not None and len(sizes):
             sizes[-1] = len(bias)
+
+
+def _own(document: Any, operator: Any) -> tuple[int, int]:
+    """Its tensors of weights and bias, which no other layer reads: new ones where there is none, or others do."""
+    graph, (place, offset) = document.subgraphs[0], _constants(operator)
+    name, readers = graph.tensors[place].name.decode(), Constants(document, graph).readers
+    own = place if readers(place) == 1 else _like(graph, place, f"{name}.{len(graph.tensors)}")
+    if offset is None:
+        offset = _like(graph, place, f"{name}.bias")
+    elif readers(offset) > 1:
+        offset = _like(graph, offset, f"{name}.bias.{len(graph.tensors)}")
+    operator.inputs = [operator.inputs[0], own, offset]
+    return own, offset
 
 
 def _put(document: Any, index: int, array: Floats) -> None:
