@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.errors import ConversionError
 from edgekit.federated.deepening import deepened
@@ -161,3 +162,24 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         head.weights_of(
             replace(open_model(shared(RESNET8.model)), format=open_model(shared(RESNET8_KERAS.model)).format)
         )
+
+
+@pytest.mark.parametrize("kind", [BUILTIN.FULLY_CONNECTED, CONV], ids=["fully connected", "convolution"])
+def test_a_last_layer_with_an_activation_in_it_gives_no_logits(kind: int, tmp_path: Path) -> None:
+    one = (1, 1) if kind == CONV else ()
+    sizes = {"x": (1, *one, 8), "r": (1, *one, 8), "w": RNG.normal(size=(3, *one, 8)).astype(np.float32)}
+    sizes |= {"b": np.zeros(3, np.float32), "y": (1, *one, 3)}
+    path = tflite(tmp_path / "s.tflite", [(BUILTIN.RELU, "x", "r"), (kind, "rwb", "y")], sizes)
+    assert len(head.weights_of(open_model(path))) == 2
+    document = tflite_file.unpacked(path.read_bytes())
+    last = document.subgraphs[0].operators[-1]
+    last.builtinOptionsType = last.builtinOptionsType or schema.BuiltinOptions.FullyConnectedOptions
+    last.builtinOptions = last.builtinOptions or schema.FullyConnectedOptionsT()
+    last.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.RELU6
+    path.write_bytes(tflite_file.packed(document))
+    told = "s.tflite: has no features to train on: its last layer gives no logits, but what RELU6 makes of them"
+    with pytest.raises(ConversionError) as caught:
+        head.weights_of(open_model(path))
+    assert caught.value.message == told
+    with pytest.raises(ConversionError, match="but what RELU6 makes"):
+        features_tflite.write(open_model(path), tmp_path / "f.tflite")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ai_edge_litert import schema_py_generated as schema
+
 from edgekit.formats import tflite_file, tflite_graph
 from edgekit.model import Model
 from edgekit.passes import head_layers
@@ -15,31 +17,43 @@ BEHIND = frozenset({"DEQUANTIZE", "LOGISTIC", "LOG_SOFTMAX", "QUANTIZE", "RESHAP
 """What may stand between the last layer and the first output."""
 BETWEEN = BEHIND | {"RELU"}
 """What may stand between two layers of a head."""
+NONE = schema.ActivationFunctionType.NONE
 
 
 def write(model: Model, path: Path) -> Features:
     """Raises: ConversionError."""
-    data = model.path.read_bytes()
-    index = layers(model, tflite_graph.read(data).graphs[0])[0].inputs[0]
-    document = tflite_file.unpacked(data)
-    graph = document.subgraphs[0]
+    document = tflite_file.unpacked(model.path.read_bytes())
+    index, graph = int(layers(model, document)[0].inputs[0]), document.subgraphs[0]
     graph.outputs = [*graph.outputs, index]
     path.write_bytes(tflite_file.packed(document))
     return _told(graph.tensors[index])
 
 
-def layers(model: Model, graph: tflite_graph.Graph) -> list[tflite_graph.Operator]:
-    """The dense layers of its head, the first one first: each takes numbers, its weights and, mostly, a bias.
+def layers(model: Model, document: Any) -> list[Any]:
+    """The dense layers of its head, the first one first, of the model unpacked: each takes numbers, its weights and,
+    mostly, a bias; the last gives logits.
 
     Raises: ConversionError.
     """
+    graph = tflite_graph.read(model.path.read_bytes()).graphs[0]
 
     def before(operator: tflite_graph.Operator | None) -> tflite_graph.Operator | None:
         if operator is None:
             return _dense(graph, graph.outputs[0], BEHIND)
         return _dense(graph, operator.inputs[0], BETWEEN)
 
-    return head_layers.of(model, before)
+    places = [graph.operators.index(layer) for layer in head_layers.of(model, before)]
+    found = [document.subgraphs[0].operators[place] for place in places]
+    _check_logits(model, found[-1])
+    return found
+
+
+def _check_logits(model: Model, last: Any) -> None:
+    """Whether it has no activation in it; a fully connected layer may have no options at all."""
+    activation = getattr(last.builtinOptions, "fusedActivationFunction", NONE)
+    if activation != NONE:
+        name = next(name for name, number in vars(schema.ActivationFunctionType).items() if number == activation)
+        raise head_layers.featureless(model, head_layers.ACTIVATED.format(name))
 
 
 def _dense(graph: tflite_graph.Graph, gives: int, passing: frozenset[str]) -> tflite_graph.Operator | None:

@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgekit.errors import ConversionError
-from edgekit.formats import tflite_file, tflite_graph
+from edgekit.formats import tflite_file
 from edgekit.model import Model, derived
 from edgekit.passes import features_tflite, head_names
 from edgekit.passes.constants_tflite import Constants
@@ -55,15 +55,14 @@ def merged(model: Model, weights: Weights, path: Path) -> Model:
 
 def _operators(model: Model, document: Any) -> list[Any]:
     """The layers, the first one first: fully connected ones, or convolutions of one place."""
-    graph = tflite_graph.read(model.path.read_bytes()).graphs[0]
-    found = features_tflite.layers(model, graph)
+    found = features_tflite.layers(model, document)
     for layer in found:
-        tensors = [document.subgraphs[0].tensors[index] for index in layer.inputs[1:]]
+        tensors = [document.subgraphs[0].tensors[index] for index in _constants(layer) if index is not None]
         sizes = tensors[0].shape
         odd = any(tensor.type != schema.TensorType.FLOAT32 for tensor in tensors)
         if odd or sizes[0] * sizes[-1] != np.prod(sizes):
             raise ConversionError(f"{model.path.name}: its last layer is no matrix of floats", "give the float model")
-    return [document.subgraphs[0].operators[graph.operators.index(layer)] for layer in found]
+    return found
 
 
 def _values(document: Any, operator: Any) -> tuple[Floats, Floats]:
