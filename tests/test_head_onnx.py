@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgekit.building.order import Order
 from edgekit.errors import ConversionError
 from edgekit.formats import onnx_file
 from edgekit.model import Model, open_model
@@ -18,7 +20,7 @@ from edgekit_runtime.errors import InvalidInput
 from edgekit_train import heads
 from edgekit_train.features import rows as rows_of
 from edgekit_train.update import Weights
-from tests.lab.models import DIGITS, RESNET20, context, digits_order, shared
+from tests.lab.models import DIGITS, RESNET20, context, digits_order, onnx_model, shared
 
 PPOCR = "ppocr_textline_cls/ppocr_mobile_v2_textline_cls.onnx"
 
@@ -150,3 +152,73 @@ def test_what_a_gemm_multiplies_by_is_part_of_the_head(tmp_path: Path) -> None:
 def test_a_head_of_another_precision_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="no matrix of floats"):
         head_onnx.weights_of(one_layer(tmp_path, np.float16))
+
+
+def two_layers(folder: Path, *behind: onnx.NodeProto, layer: str = "MatMul", more: tuple[str, ...] = ()) -> Model:
+    """x → MatMul → ReLU → the layer, which gives h → what is behind it, as far as y."""
+    rng = np.random.default_rng(5)
+    arrays = {"a": rng.normal(size=(8, 4)), "w": rng.normal(size=(4, 3)), "b": np.array([5, 0, -5]), "c": np.ones(3)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["s"], "s"),
+        helper.make_node("Relu", ["s"], ["r"], "r"),
+        helper.make_node(layer, ["r", "w"], ["h"], "h"),
+        *behind,
+    ]
+    weights = {name: array.astype(np.float32) for name, array in arrays.items()} | {"rows": np.array([-1, 3])}
+    outputs = {name: ["N", 3] for name in ("y", *more)}
+    return open_model(onnx_model(folder / "two.onnx", nodes, {"x": ["N", 8]}, outputs, weights))
+
+
+def adding(takes: str, gives: str, constant: str = "b") -> onnx.NodeProto:
+    return helper.make_node("Add", [takes, constant], [gives], f"add {gives}")
+
+
+@pytest.mark.parametrize(
+    ("behind", "layer", "more"),
+    [
+        ([adding("h", "y")], "Gemm", ()),
+        ([adding("h", "t"), adding("t", "y", "c")], "MatMul", ()),
+        ([helper.make_node("Reshape", ["h", "rows"], ["t"]), adding("t", "y")], "MatMul", ()),
+        ([adding("h", "y"), helper.make_node("Softmax", ["h"], ["z"])], "MatMul", ("z",)),
+        ([adding("h", "y")], "MatMul", ("h",)),
+    ],
+    ids=["gemm", "another", "reshaped", "another takes it, too", "shown, too"],
+)
+def test_what_is_added_and_is_no_bias_of_the_layer_is_refused(
+    behind: list[onnx.NodeProto], layer: str, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Devices would train without it, and what is merged would add it."""
+    source = two_layers(tmp_path, *behind, layer=layer, more=more)
+    told = "^two.onnx: has no features to train on: behind a dense layer, add y adds a constant that is no bias of it"
+    for refused in (head_onnx.weights_of, partial(features_onnx.write, path=tmp_path / "f.onnx")):
+        with pytest.raises(ConversionError, match=told):
+            refused(source)
+
+
+@pytest.mark.parametrize("as_operators", [False, True], ids=["qdq", "qoperator"])
+@pytest.mark.parametrize("hidden", [None, (16,)], ids=["as it is", "mlp"])
+def test_the_bias_of_a_matmul_is_one_also_in_integers(
+    hidden: tuple[int, ...] | None, as_operators: bool, tmp_path: Path
+) -> None:
+    source = two_layers(tmp_path, adding("h", "y"))
+    weights = head_onnx.weights_of(source)
+    assert weights["head.0.bias"].tolist() == [5, 0, -5]
+    if hidden:
+        weights = learned(4, *hidden, 3)
+        source = head_onnx.merged(source, weights, tmp_path / "merged.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32))
+    given = context(tmp_path, "pi", Order("app", "1", "data.npz", "data.npz", tmp_path, 1))
+    quantized = quantize_onnx.run(source, given)
+    if as_operators:
+        onnx.save(to_qoperator(onnx.load(quantized.path), given.target.onnx), quantized.path)
+    kinds = {node.op_type for node in onnx.load(quantized.path).graph.node}
+    assert hidden or ({"QLinearMatMul", "QLinearAdd"} if as_operators else {"MatMul", "Add"}) <= kinds
+    (tmp_path / "features").mkdir()
+    made = features.run(quantized, replace(given, work=tmp_path / "features"))
+    assert made.features is not None
+    assert (made.features.size, made.features.scale != 1.0) == (4, True)
+    engine, agree, feeds = load(made), 0, list(given.feeds(source))
+    for feed in feeds:
+        raw = engine.run(feed)
+        agree += int(heads.logits(heads.layers(weights), rows_of(made.features, raw)).argmax() == raw["y"].argmax())
+    assert agree >= 0.9 * len(feeds)

@@ -25,6 +25,10 @@ BEHIND = frozenset(
 """What may stand between the last layer and the first output."""
 BETWEEN = BEHIND | {"Relu"}
 """What may stand between two layers of a head."""
+ADDING = frozenset({"Add", "QLinearAdd"})
+"""They may, where they add the bias of a layer that has none of its own."""
+UNBIASED = frozenset({"MatMul", "QLinearMatMul"})
+ROUNDING = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
 
 def write(model: Model, path: Path) -> Features:
@@ -48,23 +52,44 @@ def layers(model: Model, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     fixed = part_onnx.fixed(graph)
 
     def before(node: onnx.NodeProto | None) -> onnx.NodeProto | None:
-        if node is None:
-            return _dense(graph, fixed, graph.output[0].name, BEHIND)
-        return _dense(graph, fixed, node.input[0], BETWEEN)
+        gives, passing = (graph.output[0].name, BEHIND) if node is None else (node.input[0], BETWEEN)
+        layer, passed = _dense(graph, fixed, gives, passing)
+        own = with_bias(graph, layer) if layer else ()
+        for each in passed:
+            if layer and each.op_type in ADDING and each not in own:
+                raise head_layers.featureless(model, head_layers.ADDED.format(each.name or each.op_type))
+        return layer
 
     return head_layers.of(model, before)
 
 
-def _dense(graph: onnx.GraphProto, fixed: set[str], gives: str, passing: frozenset[str]) -> onnx.NodeProto | None:
-    """The layer that a tensor comes from, by way of operators that are passed over; None where it comes from none."""
-    makers = {name: node for node in graph.node for name in node.output}
+def with_bias(graph: onnx.GraphProto, layer: onnx.NodeProto) -> tuple[onnx.NodeProto, ...]:
+    """The layer, and what is behind it as far as its bias is added, where nothing else takes what it gives."""
+    fixed, ends = part_onnx.fixed(graph), {value.name for value in graph.output}
+    found = [layer]
+    while layer.op_type in UNBIASED and found[-1].output[0] not in ends:
+        users = [node for node in graph.node if found[-1].output[0] in part_onnx.taken(node)]
+        if len(users) != 1 or users[0].op_type not in ADDING | ROUNDING:
+            break
+        found.append(users[0])
+        if users[0].op_type in ADDING:
+            return tuple(found) if set(users[0].input) - {found[-2].output[0]} <= fixed | {""} else (layer,)
+    return (layer,)
+
+
+def _dense(
+    graph: onnx.GraphProto, fixed: set[str], gives: str, passing: frozenset[str]
+) -> tuple[onnx.NodeProto | None, list[onnx.NodeProto]]:
+    """The layer that a tensor comes from, None where it comes from none; the operators that are passed over."""
+    makers, passed = {name: node for node in graph.node for name in node.output}, list[onnx.NodeProto]()
     node = makers.get(gives)
     while node is not None and node.op_type in passing:
+        passed.append(node)
         moving = [name for name in node.input if name and name not in fixed]
         node = makers.get(moving[0]) if len(moving) == 1 else None
     if node is None or node.op_type not in DENSE | INTEGER or node.input[0] in fixed:
-        return None
-    return node if node.input[3 if node.op_type in INTEGER else 1] in fixed else None
+        return None, passed
+    return node if node.input[3 if node.op_type in INTEGER else 1] in fixed else None, passed
 
 
 def _told(graph: onnx.GraphProto, layer: onnx.NodeProto) -> Features:

@@ -11,6 +11,7 @@ from edgekit.model import Model
 Layer = TypeVar("Layer")
 NONE = "its first output comes from no dense layer behind others"
 ACTIVATED = "its last layer gives no logits, but what {} makes of them"
+ADDED = "behind a dense layer, {} adds a constant that is no bias of it"
 
 
 def of(model: Model, before: Callable[[Layer | None], Layer | None]) -> list[Layer]:

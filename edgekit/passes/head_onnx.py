@@ -72,30 +72,19 @@ def _head(model: Model, document: onnx.ModelProto) -> list[Layer]:
 
 
 def _layer(model: Model, document: onnx.ModelProto, layer: onnx.NodeProto) -> Layer:
-    graph = document.graph
     if layer.op_type not in ("Gemm", "MatMul"):
         raise ConversionError(f"{model.path.name}: its last layer is a {layer.op_type}", "give the float model")
     told = {each.name: helper.get_attribute_value(each) for each in layer.attribute}
-    adding = _adding(graph, layer)
-    bias = layer.input[2] if len(layer.input) > 2 else adding and _other(adding, layer.output[0])
+    nodes = features_onnx.with_bias(document.graph, layer)
+    bias = _other(nodes[-1], nodes[-2].output[0]) if len(nodes) > 1 else "".join(layer.input[2:])
     found = part_onnx.values(document, [name for name in (layer.input[1], bias) if name])
     given = found[layer.input[1]]
     if told.get("transA") or given.ndim != 2 or given.dtype != np.float32:
         raise ConversionError(f"{model.path.name}: its last layer is no matrix of floats, features by classes")
     weight = (given.T if told.get("transB") else given) * np.float32(told.get("alpha", 1.0))
     offset = found[bias].reshape(-1) * np.float32(told.get("beta", 1.0)) if bias else np.zeros(1, np.float32)
-    nodes = (layer, adding) if adding else (layer,)
     offset = np.broadcast_to(offset, weight.shape[1:]).astype(np.float32)
     return Layer(nodes, layer.input[0], nodes[-1].output[0], np.ascontiguousarray(weight), offset.copy())
-
-
-def _adding(graph: onnx.GraphProto, layer: onnx.NodeProto) -> onnx.NodeProto | None:
-    """The addition of a bias behind a MatMul, where that is all that is done with what it gives."""
-    users = [node for node in graph.node if layer.output[0] in part_onnx.taken(node)]
-    alone = layer.op_type == "MatMul" and len(users) == 1 and users[0].op_type == "Add"
-    if not alone or _other(users[0], layer.output[0]) not in part_onnx.fixed(graph):
-        return None
-    return users[0]
 
 
 def _other(node: onnx.NodeProto, name: str) -> str:
