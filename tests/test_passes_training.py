@@ -201,6 +201,11 @@ class TestSignaturesThatDoNotTrain:
         path.write_bytes(tflite_file.packed(document))
         self.check(open_model(path), tmp_path, "of no use: signature 'restore' does not set weight to what it takes")
 
+    def test_weights_of_one_shape_that_are_restored_to_each_other(self, tmp_path: Path) -> None:
+        """Both are zeros at first, and would be the same again if both were set to the same."""
+        model = open_model(trainable(tmp_path / "m.tflite", crossed=True))
+        self.check(model, tmp_path, "signature 'restore' does not set bias, second to what it takes")
+
     def test_what_serves_is_no_classifier(self, tmp_path: Path) -> None:
         model = open_model(trainable(tmp_path / "m.tflite"))
         scalar = replace(model, outputs=(replace(model.outputs[0], shape=()),))

@@ -88,11 +88,19 @@ def start() -> dict[str, NDArray[np.float32]]:
     return {"bias": np.zeros(CLASSES, np.float32), "weight": drawn}
 
 
-def trainable(path: Path, *names: str, frozen: bool = False, shared: bool = False, computed: bool = False) -> Path:
+def trainable(
+    path: Path,
+    *names: str,
+    frozen: bool = False,
+    shared: bool = False,
+    computed: bool = False,
+    crossed: bool = False,
+) -> Path:
     """``names``: of its signatures, in the order of its graphs. ``frozen``: it serves constants, which nobody trains.
     ``shared``: tensors of the same numbers share a buffer. ``computed``: weights begin with a sum of constants.
+    ``crossed``: there is a second bias, which nothing takes, and what restores sets each of both to the other.
     """
-    file = _File(frozen, shared, computed)
+    file = _File(frozen, shared, computed, crossed)
     parts = [file.restore(), file.serve(), file.train(), file.weights(), file.begin()]
     file.document.subgraphs = [part.graph for part in parts]
     ends = zip(names or NAMES, range(len(parts)), parts, strict=False)
@@ -163,7 +171,7 @@ class _Part:
         return self.op("VAR_HANDLE", [], (), options, kind=RESOURCE)
 
     def read(self, name: str) -> int:
-        return self.op("READ_VARIABLE", [self.handle(name)], SHAPES[name], schema.ReadVariableOptionsT())
+        return self.op("READ_VARIABLE", [self.handle(name)], self.file.start[name].shape, schema.ReadVariableOptionsT())
 
     def assign(self, name: str, value: int) -> None:
         self.op("ASSIGN_VARIABLE", [self.handle(name), value], None, schema.AssignVariableOptionsT())
@@ -180,8 +188,9 @@ SHAPES = {"bias": (CLASSES,), "weight": (CLASSES, SIZE)}
 
 
 class _File:
-    def __init__(self, frozen: bool, shared: bool, computed: bool) -> None:
-        self.frozen, self.shared, self.computed = frozen, shared, computed
+    def __init__(self, frozen: bool, shared: bool, computed: bool, crossed: bool) -> None:
+        self.frozen, self.shared, self.computed, self.crossed = frozen, shared, computed, crossed
+        self.start = start() | ({"second": start()["bias"]} if crossed else {})
         self.document = schema.ModelT()
         self.document.version, self.document.operatorCodes = 3, []
         self.document.buffers = [schema.BufferT()]
@@ -213,7 +222,7 @@ class _File:
 
     def begin(self) -> _Part:
         part = _Part(self)
-        for name, array in start().items():
+        for name, array in self.start.items():
             value = part.constant(array)
             if self.computed:
                 value = part.op("ADD", [value, part.constant(0.0)], array.shape, schema.AddOptionsT())
@@ -222,8 +231,9 @@ class _File:
 
     def restore(self) -> _Part:
         part = self.part()
-        for name, shape in SHAPES.items():
-            part.assign(name, part.takes(name, shape))
+        others = {"bias": "second", "second": "bias"} if self.crossed else {}
+        for name, array in self.start.items():
+            part.assign(others.get(name, name), part.takes(name, array.shape))
         part.gives("done", part.summed(part.inputs["bias"], [0], ()))
         return part
 
@@ -236,7 +246,7 @@ class _File:
 
     def weights(self) -> _Part:
         part = self.part()
-        for name in SHAPES:
+        for name in self.start:
             part.gives(name, part.read(name))
         return part
 
