@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgekit.building.order import Order
 from edgekit.building.step_cache import StepCache
 from edgekit.errors import ConversionError
 from edgekit.model import Format, Model, open_model
-from edgekit.passes import clean_onnx, features, quantize_onnx, quantize_tflite
+from edgekit.passes import clean_onnx, features, features_tflite, quantize_onnx, quantize_tflite
 from edgekit.passes.proof import load
 from edgekit.passes.qoperator_onnx import to_qoperator
 from edgekit.precision import Precision, Quantization
@@ -36,7 +36,9 @@ from tests.lab.models import (
     onnx_model,
     shared,
 )
+from tests.test_passes_fold_colours import BUILTIN, tflite
 
+RNG = np.random.default_rng(11)
 ENGINES = {Format.ONNX: "onnxruntime", Format.TFLITE: "litert"}
 
 
@@ -152,6 +154,50 @@ def test_nor_has_one_without_a_last_layer_or_of_a_single_one(tmp_path: Path) -> 
     path, order = small(tmp_path, helper.make_node("Conv", ["x", "w"], ["y"], "y"), w=np.ones((2, 3, 4, 4), np.float32))
     (tmp_path / "work").rmdir()
     assert "no dense layer" in refused(path, order, tmp_path)
+
+
+def ending(folder: Path, classes: int, *behind: str) -> tuple[Path, Order]:
+    """x → ReLU → Gemm → what is behind it."""
+    gives = [*(f"h{place}" for place in range(len(behind))), "y"]
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Gemm", ["r", "w"], gives[:1])]
+    nodes += [
+        helper.make_node(kind, [one], [other]) for kind, (one, other) in zip(behind, pairwise(gives), strict=True)
+    ]
+    weights = {"w": RNG.normal(size=(8, classes)).astype(np.float32)}
+    path = onnx_model(folder / "m.onnx", nodes, {"x": ("N", 8)}, {"y": ("N", classes)}, weights)
+    np.savez(folder / "data.npz", x=RNG.normal(size=(16, 8)).astype(np.float32))
+    return path, Order("app", "", "data.npz", "data.npz", folder, 1)
+
+
+NO_CLASSES = "m.{}: has no features to train on: its first output is no classes of which one is right: it {}"
+
+
+@pytest.mark.parametrize("classes", [1, 3], ids=["one of two", "several at once"])
+def test_a_model_that_ends_in_a_sigmoid_has_none(classes: int, tmp_path: Path) -> None:
+    """Training is by softmax: over one number it learns nothing, of several it learns what is not served."""
+    told, refusal = refused(*ending(tmp_path, classes, "Sigmoid"), tmp_path), "ends in a sigmoid"
+    assert told == NO_CLASSES.format("onnx", refusal)
+    layers = [(BUILTIN.RELU, "x", "r"), (BUILTIN.FULLY_CONNECTED, "rw", "h"), (BUILTIN.LOGISTIC, "h", "y")]
+    sizes = {"x": (1, 8), "r": (1, 8), "w": np.ones((classes, 8), np.float32), "h": (1, classes), "y": (1, classes)}
+    with pytest.raises(ConversionError) as caught:
+        features_tflite.write(open_model(tflite(tmp_path / "m.tflite", layers, sizes)), tmp_path / "f.tflite")
+    assert caught.value.message == NO_CLASSES.format("tflite", refusal)
+
+
+@pytest.mark.parametrize("as_operators", [False, True], ids=["qdq", "qoperator"])
+def test_nor_has_its_int8_one(as_operators: bool, tmp_path: Path) -> None:
+    path, order = ending(tmp_path, 3, "Sigmoid")
+    given = context(tmp_path, "pi", order)
+    quantized = quantize_onnx.run(open_model(path), given)
+    if as_operators:
+        onnx.save(to_qoperator(onnx.load(quantized.path), given.target.onnx), quantized.path)
+    assert "ends in a sigmoid" in refused(quantized.path, order, tmp_path)
+
+
+def test_nor_has_one_that_gives_a_single_number(tmp_path: Path) -> None:
+    assert refused(*ending(tmp_path, 1), tmp_path) == NO_CLASSES.format("onnx", "is a single number")
+    path, order = ending(tmp_path, 2)
+    assert exposed(open_model(path), order, tmp_path / "work").features is not None
 
 
 def test_the_step_cache_keeps_what_was_found(tmp_path: Path) -> None:

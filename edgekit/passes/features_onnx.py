@@ -19,14 +19,15 @@ DENSE = frozenset({"Conv", "Gemm", "MatMul"})
 INTEGER = frozenset({"QGemm", "QLinearConv", "QLinearMatMul"})
 """They take, before anything else, a tensor with its scale and its zero point."""
 BEHIND = frozenset(
-    {"Add", "Cast", "DequantizeLinear", "Flatten", "Identity", "LogSoftmax", "QLinearAdd", "QLinearSigmoid"}
-    | {"QLinearSoftmax", "QuantizeLinear", "Reshape", "Sigmoid", "Softmax", "Squeeze"}
+    {"Add", "Cast", "DequantizeLinear", "Flatten", "Identity", "LogSoftmax", "QLinearAdd", "QLinearSoftmax"}
+    | {"QuantizeLinear", "Reshape", "Softmax", "Squeeze"}
 )
 """What may stand between the last layer and the first output."""
 BETWEEN = BEHIND | {"Relu"}
 """What may stand between two layers of a head."""
 ADDING = frozenset({"Add", "QLinearAdd"})
 """They may, where they add the bias of a layer that has none of its own."""
+SIGMOID = frozenset({"QLinearSigmoid", "Sigmoid"})
 UNBIASED = frozenset({"MatMul", "QLinearMatMul"})
 ROUNDING = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
@@ -53,7 +54,9 @@ def layers(model: Model, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
     def before(node: onnx.NodeProto | None) -> onnx.NodeProto | None:
         gives, passing = (graph.output[0].name, BEHIND) if node is None else (node.input[0], BETWEEN)
-        layer, passed = _dense(graph, fixed, gives, passing)
+        layer, passed = _dense(graph, fixed, gives, passing | SIGMOID)
+        if any(each.op_type in SIGMOID for each in passed):
+            raise head_layers.featureless(model, head_layers.SIGMOID)
         own = with_bias(graph, layer) if layer else ()
         for each in passed:
             if layer and each.op_type in ADDING and each not in own:

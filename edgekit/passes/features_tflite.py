@@ -13,10 +13,11 @@ from edgekit.passes import head_layers
 from edgekit_runtime.features import Features
 
 DENSE = frozenset({"CONV_2D", "FULLY_CONNECTED"})
-BEHIND = frozenset({"DEQUANTIZE", "LOGISTIC", "LOG_SOFTMAX", "QUANTIZE", "RESHAPE", "SOFTMAX", "SQUEEZE"})
+BEHIND = frozenset({"DEQUANTIZE", "LOG_SOFTMAX", "QUANTIZE", "RESHAPE", "SOFTMAX", "SQUEEZE"})
 """What may stand between the last layer and the first output."""
 BETWEEN = BEHIND | {"RELU"}
 """What may stand between two layers of a head."""
+SIGMOID = "LOGISTIC"
 NONE = schema.ActivationFunctionType.NONE
 
 
@@ -39,8 +40,8 @@ def layers(model: Model, document: Any) -> list[Any]:
 
     def before(operator: tflite_graph.Operator | None) -> tflite_graph.Operator | None:
         if operator is None:
-            return _dense(graph, graph.outputs[0], BEHIND)
-        return _dense(graph, operator.inputs[0], BETWEEN)
+            return _dense(model, graph, graph.outputs[0], BEHIND)
+        return _dense(model, graph, operator.inputs[0], BETWEEN)
 
     places = [graph.operators.index(layer) for layer in head_layers.of(model, before)]
     found = [document.subgraphs[0].operators[place] for place in places]
@@ -56,12 +57,16 @@ def _check_logits(model: Model, last: Any) -> None:
         raise head_layers.featureless(model, head_layers.ACTIVATED.format(name))
 
 
-def _dense(graph: tflite_graph.Graph, gives: int, passing: frozenset[str]) -> tflite_graph.Operator | None:
+def _dense(
+    model: Model, graph: tflite_graph.Graph, gives: int, passing: frozenset[str]
+) -> tflite_graph.Operator | None:
     """The layer that a tensor comes from, by way of operators that are passed over; None where it comes from none."""
     makers = {number: operator for operator in graph.operators for number in operator.outputs}
     operator = makers.get(gives)
     while operator is not None and operator.op in passing:
         operator = makers.get(operator.inputs[0])
+    if operator is not None and operator.op == SIGMOID:
+        raise head_layers.featureless(model, head_layers.SIGMOID)
     if operator is None or operator.op not in DENSE:
         return None
     weight = makers.get(operator.inputs[1])

@@ -12,6 +12,8 @@ Layer = TypeVar("Layer")
 NONE = "its first output comes from no dense layer behind others"
 ACTIVATED = "its last layer gives no logits, but what {} makes of them"
 ADDED = "behind a dense layer, {} adds a constant that is no bias of it"
+SIGMOID = "its first output is no classes of which one is right: it ends in a sigmoid"
+ONE = "its first output is no classes of which one is right: it is a single number"
 
 
 def of(model: Model, before: Callable[[Layer | None], Layer | None]) -> list[Layer]:
