@@ -154,8 +154,14 @@ def test_a_head_of_another_precision_is_refused(tmp_path: Path) -> None:
         head_onnx.weights_of(one_layer(tmp_path, np.float16))
 
 
-def two_layers(folder: Path, *behind: onnx.NodeProto, layer: str = "MatMul", more: tuple[str, ...] = ()) -> Model:
-    """x → MatMul → ReLU → the layer, which gives h → what is behind it, as far as y."""
+def two_layers(
+    folder: Path,
+    *behind: onnx.NodeProto,
+    layer: str = "MatMul",
+    more: tuple[str, ...] = (),
+    row: tuple[int, ...] = (),
+) -> Model:
+    """x [N, *row, 8] → MatMul → ReLU → the layer, which gives h → what is behind it, as far as y."""
     rng = np.random.default_rng(5)
     arrays = {"a": rng.normal(size=(8, 4)), "w": rng.normal(size=(4, 3)), "b": np.array([5, 0, -5]), "c": np.ones(3)}
     nodes = [
@@ -165,8 +171,28 @@ def two_layers(folder: Path, *behind: onnx.NodeProto, layer: str = "MatMul", mor
         *behind,
     ]
     weights = {name: array.astype(np.float32) for name, array in arrays.items()} | {"rows": np.array([-1, 3])}
-    outputs = {name: ["N", 3] for name in ("y", *more)}
-    return open_model(onnx_model(folder / "two.onnx", nodes, {"x": ["N", 8]}, outputs, weights))
+    outputs = {name: ["N", *row, 3] for name in ("y", *more)}
+    return open_model(onnx_model(folder / "two.onnx", nodes, {"x": ["N", *row, 8]}, outputs, weights))
+
+
+@pytest.mark.parametrize("hidden", [(), (16,)], ids=["softmax regression", "mlp"])
+def test_a_layer_of_one_row_a_sample_is_merged_as_one(hidden: tuple[int, ...], tmp_path: Path) -> None:
+    """[N, 1, features], of which a Gemm takes none; again, and for a head of one layer, too."""
+    source, rng = two_layers(tmp_path, adding("h", "y"), row=(1,)), np.random.default_rng(1)
+    np.savez(tmp_path / "data.npz", x=rng.normal(size=(8, 1, 8)).astype(np.float32))
+    given = context(tmp_path, "pi", Order("app", "1", "data.npz", "data.npz", tmp_path, 1))
+    model = source
+    for number, sizes in enumerate([hidden, (), hidden]):
+        weights = learned(4, *sizes, 3)
+        model = head_onnx.merged(model, weights, tmp_path / f"{number}.onnx")
+        onnx_file.load(model.path)  # which checks it
+        (tmp_path / f"features{number}").mkdir()
+        made = features.run(model, replace(given, work=tmp_path / f"features{number}"))
+        assert made.features is not None
+        for feed in given.feeds(source):
+            raw = load(made).run(feed)
+            want = heads.logits(heads.layers(weights), rows_of(made.features, raw))
+            assert np.allclose(raw["y"], want.reshape(1, 1, 3), atol=1e-4)
 
 
 def adding(takes: str, gives: str, constant: str = "b") -> onnx.NodeProto:

@@ -57,7 +57,8 @@ def merged(model: Model, weights: Weights, path: Path) -> Model:
         graph.node.remove(node)
     _forget(graph)
     prefix = head_names.free(tensor.name for tensor in graph.initializer)
-    for offset, node in enumerate(_nodes((old[0].takes, old[-1].gives), prefix, len(learned))):
+    kind = old[-1].nodes[0].op_type
+    for offset, node in enumerate(_nodes((old[0].takes, old[-1].gives), prefix, len(learned), kind)):
         graph.node.insert(place + offset, node)
     arrays = heads.named(learned, prefix)
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
@@ -98,17 +99,28 @@ def _nodes_of(graph: onnx.GraphProto, head: list[Layer]) -> list[onnx.NodeProto]
     return [*between, *(node for layer in head for node in layer.nodes)]
 
 
-def _nodes(ends: tuple[str, str], prefix: str, depth: int) -> list[onnx.NodeProto]:
-    """A Gemm for each layer, and a ReLU between; they take and give tensors of the names that were there."""
+def _nodes(ends: tuple[str, str], prefix: str, depth: int, kind: str) -> list[onnx.NodeProto]:
+    """Layers of the ``kind`` that was there, and a ReLU between; they take and give tensors of the names that were."""
     made, (takes, given) = [], ends
     for name in (f"{prefix}.{place}" for place in range(depth)):
         last = name == f"{prefix}.{depth - 1}"
         gives = given if last else f"{name}.sum"
-        made.append(helper.make_node("Gemm", [takes, f"{name}.weight", f"{name}.bias"], [gives], name))
+        made += _dense(takes, gives, name, kind)
         takes = f"{name}.relu"
         if not last:
             made.append(helper.make_node("Relu", [gives], [takes], takes))
     return made
+
+
+def _dense(takes: str, gives: str, name: str, kind: str) -> list[onnx.NodeProto]:
+    """A Gemm, or a MatMul and what adds its bias: that takes more than two axes, [N, 1, features] among them."""
+    weight, bias, product = f"{name}.weight", f"{name}.bias", f"{name}.product"
+    if kind == "Gemm":
+        return [helper.make_node(kind, [takes, weight, bias], [gives], name)]
+    return [
+        helper.make_node("MatMul", [takes, weight], [product], name),
+        helper.make_node("Add", [product, bias], [gives], bias),
+    ]
 
 
 def _forget(graph: onnx.GraphProto) -> None:
