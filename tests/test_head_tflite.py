@@ -14,6 +14,7 @@ from edgekit.formats import tflite_file
 from edgekit.model import Model, open_model
 from edgekit.passes import features, features_tflite, head, quantize_tflite
 from edgekit.passes.proof import load
+from edgekit.precision import Precision, Quantization
 from edgekit_train import heads
 from edgekit_train.features import rows as rows_of
 from tests.lab.models import RESNET8, RESNET8_INT8, RESNET8_KERAS, VWW, Task, context, shared
@@ -162,6 +163,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         head.weights_of(
             replace(open_model(shared(RESNET8.model)), format=open_model(shared(RESNET8_KERAS.model)).format)
         )
+
+
+def test_weights_of_float16_are_refused_as_others_that_are_not_float32(tmp_path: Path) -> None:
+    """Its last layer takes them from an operator that makes float32 of them."""
+    work = context(tmp_path, "pi", RESNET8.order(tmp_path), Quantization(Precision.FLOAT16))
+    made = quantize_tflite.run(open_model(shared(RESNET8.model)), work)
+    with pytest.raises(ConversionError, match="its last layer is no matrix of floats — give the float model"):
+        head.weights_of(made)
 
 
 @pytest.mark.parametrize("kind", [BUILTIN.FULLY_CONNECTED, CONV], ids=["fully connected", "convolution"])

@@ -59,7 +59,8 @@ def _operators(model: Model, document: Any) -> list[Any]:
     for layer in found:
         tensors = [document.subgraphs[0].tensors[index] for index in _constants(layer) if index is not None]
         sizes = tensors[0].shape
-        odd = any(tensor.type != schema.TensorType.FLOAT32 for tensor in tensors)
+        computed = any(document.buffers[tensor.buffer].data is None for tensor in tensors)
+        odd = computed or any(tensor.type != schema.TensorType.FLOAT32 for tensor in tensors)
         if odd or sizes[0] * sizes[-1] != np.prod(sizes):
             raise ConversionError(f"{model.path.name}: its last layer is no matrix of floats", "give the float model")
     return found
