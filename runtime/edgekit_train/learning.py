@@ -46,7 +46,7 @@ class _Sent:
 
 
 def learn(home: Path, task: Task, residual: Weights) -> Learned:
-    """``residual``: what earlier updates have left out, {} for nothing. Nothing is written.
+    """``residual``: what earlier updates of this kind have left out, {} for nothing. Nothing is written.
 
     Raises: TrainingFailed, InvalidInput, NotInstalled, BundleError, EngineError.
     """

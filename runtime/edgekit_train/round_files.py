@@ -2,7 +2,7 @@
 
 ROUND/task.safetensors, task.sig        what the host asks for
 ROUND/update.safetensors, update.sig    what goes to the host
-residual.safetensors                    what the updates so far have left out; in ROUND until its update is there
+residual-TRAINER.safetensors            what the updates so far have left out; in ROUND until its update is there
 
 An update and its residual count both or neither: the residual is written first, and taken over when the update is.
 """
@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 from edgekit_runtime import durable
 from edgekit_runtime.errors import BundleError
 from edgekit_runtime.home import app_folder
-from edgekit_train import names, tensor_file
+from edgekit_train import names, residuals
 from edgekit_train.trainer import TrainingFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgekit_train.task import Task
     from edgekit_train.update import Weights
 
 KEPT = 3
 """Rounds of an app: what a host has fetched it does not fetch again."""
 MOST = 256 << 20
-_RESIDUAL = "residual.safetensors"
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,27 @@ class RoundFiles:
         except FileNotFoundError as error:
             raise TrainingFailed(f"{self.app}: no task of round {self.round[:8]} is here", "send it again") from error
 
-    def residual(self) -> Weights:
-        """What earlier updates of this app have left out; {} where there is none, or a damaged one. Raises: OSError."""
+    def residual(self, task: Task) -> Weights:
+        """What earlier updates have left out for one of this task; {} for none, or a damaged one. Raises: OSError."""
         try:
-            return tensor_file.parse(durable.read(self.root / self.app / _RESIDUAL, MOST))[0]
+            return residuals.parse(durable.read(self.root / self.app / residuals.file_name(task.trainer), MOST), task)
         except (FileNotFoundError, BundleError, ValueError):
             return {}
 
-    def learned(self, update: bytes, residual: Weights | None) -> None:
+    def learned(self, task: Task, update: bytes, left: Weights | None) -> None:
         """Keep an update, and what it has left out where that is told. Raises: OSError, DigestMismatch."""
-        if residual is not None:
-            durable.write(self.folder / _RESIDUAL, tensor_file.dump(residual, {}))
+        if left is not None:
+            durable.write(self.folder / residuals.file_name(task.trainer), residuals.dump(left, task))
         durable.write(self.update, update)
         self.settle()
 
     def settle(self) -> None:
         """Let the residual of an update count that a cut has kept from it; drop one without. Raises: OSError."""
-        for left in (self.root / self.app).glob(f"*/{_RESIDUAL}"):
+        for left in (self.root / self.app).glob(f"*/{residuals.file_name('*')}"):
             if not (left.parent / self.update.name).exists():
                 durable.remove(left)
                 continue
-            os.replace(left, self.root / self.app / _RESIDUAL)
+            os.replace(left, self.root / self.app / left.name)
             durable.sync(self.root / self.app)
             durable.sync(left.parent)
 

@@ -55,8 +55,8 @@ def _learn(files: RoundFiles) -> None:
     with audit.told(files.home, "learn", app=files.app, round=files.round) as told:
         asked, told["signer"] = _task(files)
         _check_way(asked, secure=False)
-        done = learning.learn(files.home, asked, files.residual() if asked.compression else {})
-        files.learned(done.update, done.residual)
+        done = learning.learn(files.home, asked, files.residual(asked) if asked.compression else {})
+        files.learned(asked, done.update, done.residual)
 
 
 def secure(home: Path, app: str, round_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import stat
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from edgekit.signing import Signer
 from edgekit_runtime import verify
 from edgekit_runtime.errors import DeviceError
 from edgekit_runtime.releases import Release
-from edgekit_train import device_key, learning, update, words
+from edgekit_train import device_key, learning, tensor_file, update, words
+from edgekit_train import task as tasks
+from edgekit_train.clipping import norm
 from edgekit_train.compression import Compression
 from edgekit_train.round_files import RoundFiles
+from edgekit_train.task import Task
 from tests.runtime.learners import (
     APP,
     OTHER,
@@ -42,7 +46,7 @@ def test_what_was_left_out_goes_with_the_next_update(
     home: Path, live: Release, signer: Signer, how: Compression
 ) -> None:
     sent = [learned(home, signer, a_task(live, round=f"{number:032x}", compression=how)) for number in range(6)]
-    left = RoundFiles(home, APP, ROUND).residual()
+    left = RoundFiles(home, APP, ROUND).residual(a_task(live, compression=how))
     for name, array in fitted().delta.items():
         total = np.sum([each.delta[name] for each in sent], axis=0)
         np.testing.assert_allclose(total + left[name], 6 * array, atol=1e-3)
@@ -70,17 +74,81 @@ def test_to_forget_what_never_was(home: Path) -> None:
 
 
 def test_a_residual_survives_that_its_round_is_forgotten(home: Path, live: Release, signer: Signer) -> None:
-    learned(home, signer, a_task(live, compression=Compression(0.1)))
-    before = RoundFiles(home, APP, ROUND).residual()
+    asked = a_task(live, compression=Compression(0.1))
+    learned(home, signer, asked)
+    before = RoundFiles(home, APP, ROUND).residual(asked)
     words.forget(home, APP, ROUND)
-    after = RoundFiles(home, APP, ROUND).residual()
+    after = RoundFiles(home, APP, ROUND).residual(asked)
     assert before.keys() == after.keys() == shipped().keys()
 
 
-def test_a_damaged_residual_counts_as_none(home: Path, live: Release, signer: Signer) -> None:
-    learned(home, signer, a_task(live, compression=Compression(0.1)))
-    (home / "rounds" / APP / "residual.safetensors").write_bytes(b"x")
-    assert learned(home, signer, a_task(live, round=OTHER, compression=Compression(0.1))).examples == 60
+@pytest.mark.parametrize("damage", [b"x", tensor_file.dump(shipped(), {})], ids=["noise", "of no kind"])
+def test_a_residual_that_is_damaged_or_of_no_kind_counts_as_none(
+    home: Path, live: Release, signer: Signer, damage: bytes
+) -> None:
+    asked = a_task(live, compression=Compression(0.1))
+    learned(home, signer, asked)
+    [path] = (home / "rounds" / APP).glob("*.safetensors")
+    path.write_bytes(damage)
+    assert RoundFiles(home, APP, OTHER).residual(asked) == {}
+    assert learned(home, signer, replace(asked, round=OTHER)).examples == 60
+
+
+@pytest.mark.parametrize("before", [{}, {"clip": 90.0, "noise": 1e-6}], ids=["nothing hid", "less hides"])
+def test_what_rounds_with_less_noise_have_left_out_is_not_told_around_the_noise(
+    home: Path, live: Release, signer: Signer, before: dict[str, float]
+) -> None:
+    learned(home, signer, a_task(live, compression=Compression(0.05), **before))
+    whole = Compression(1.0, int8=False)
+    found = learned(home, signer, a_task(live, round=OTHER, clip=1e-3, noise=1e-6, compression=whole))
+    assert norm(fitted().delta) > 0.1
+    assert norm(found.delta) < 2e-3
+
+
+KIND = {"clip": 1.0, "noise": 0.5, "compression": Compression(0.1)}
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, True),
+        ({"round": OTHER, "compression": Compression(1.0), "config": {"epochs": 1}, "weights": {}}, True),
+        ({"family": "sha256:other"}, False),
+        ({"trainer": "bias"}, False),
+        ({"clip": 2.0}, False),
+        ({"noise": 0.25}, False),
+        ({"noise": None}, False),
+        ({"clip": None, "noise": None}, False),
+    ],
+    ids=str,
+)
+def test_a_residual_goes_with_updates_of_its_kind_only(home: Path, change: dict[str, Any], kept: bool) -> None:
+    asked = Task(APP, "sha256:0", ROUND, "pi-1", **KIND)
+    files = RoundFiles(home, APP, ROUND)
+    files.folder.mkdir(parents=True)
+    files.learned(asked, b"", shipped())
+    assert bool(RoundFiles(home, APP, OTHER).residual(replace(asked, **change))) == kept
+
+
+def test_a_clip_without_noise_may_change(home: Path) -> None:
+    asked = Task(APP, "sha256:0", ROUND, "pi-1", clip=1.0, compression=Compression(0.1))
+    files = RoundFiles(home, APP, ROUND)
+    files.folder.mkdir(parents=True)
+    files.learned(asked, b"", shipped())
+    assert files.residual(replace(asked, clip=0.9)).keys() == shipped().keys()
+
+
+def test_a_round_of_another_trainer_in_between_costs_nothing(home: Path, live: Release, signer: Signer) -> None:
+    """Nor does it send weights that it has not learned."""
+    head = a_task(live, compression=Compression(0.1))
+    learned(home, signer, head)
+    left = RoundFiles(home, APP, ROUND).residual(head)
+    biases = replace(head, trainer="bias", compression=Compression(int8=False))
+    assert not learned(home, signer, replace(biases, round=OTHER)).delta["head.0.weight"].any()
+    learned(home, signer, replace(head, trainer="moments", weights={}, round="0c" * 16))
+    after = RoundFiles(home, APP, ROUND).residual(head)
+    assert all(array.tobytes() == after[name].tobytes() for name, array in left.items())
+    assert any(array.any() for array in left.values())
 
 
 HOW = Compression(0.25)
@@ -108,8 +176,9 @@ def cut_everywhere(start: Path, home: Path, loss: Loss) -> None:
             update.parse((home / "rounds" / APP / each / "update.safetensors").read_bytes(), MOST).delta
             for each in (ROUND, OTHER)
         ]
+        left = files.residual(tasks.parse(files.task()[0], MOST))
         for name, array in wanted.items():
-            np.testing.assert_allclose(sent[0][name] + sent[1][name] + files.residual()[name], array, atol=1e-3)
+            np.testing.assert_allclose(sent[0][name] + sent[1][name] + left[name], array, atol=1e-3)
         assert not [path for path in home.rglob(".*.tmp") if "rounds" in path.parts]
         if not disk.failed:
             break
