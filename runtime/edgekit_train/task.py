@@ -31,6 +31,8 @@ class Task:
     ``clip``: the longest delta, by L2 over all tensors; ``noise``: the standard deviation of what is added to each of
     its numbers, on the device; it needs a clip, for it hides as much as that. ``secure``: how the numbers of a secure
     sum are written, of which this device tells its part only masked. Equal are tasks of the same bytes.
+
+    There is none that makes no sense, whoever makes it. Raises: ValueError.
     """
 
     app: str
@@ -45,6 +47,9 @@ class Task:
     compression: Compression | None = None
     secure: Encoding | None = None
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and dump(self) == dump(other)
 
@@ -53,8 +58,7 @@ class Task:
 
 
 def dump(task: Task) -> bytes:
-    """The same bytes for the same task. Raises: ValueError for what ``parse`` would refuse."""
-    _check(task)
+    """The same bytes for the same task."""
     how, secure = (None if each is None else asdict(each) for each in (task.compression, task.secure))
     sending = {"clip": task.clip, "noise": task.noise, "compression": how, "secure": secure}
     said = {"config": task.config, "sending": sending}
@@ -73,7 +77,7 @@ def parse(data: bytes, most_bytes: int) -> Task:
     sending = fields.load(said["sending"])
     if set(sending) != {"clip", "noise", "compression", "secure"}:
         raise ValueError("what is sent is clipped, noised, compressed and masked, or not: less or more is said")
-    task = Task(
+    return Task(
         **{key: said[key] for key in _TEXTS},
         config=fields.load(said["config"]),
         weights=weights,
@@ -82,8 +86,6 @@ def parse(data: bytes, most_bytes: int) -> Task:
         compression=_compression(sending["compression"]),
         secure=_secure(sending["secure"]),
     )
-    _check(task)
-    return task
 
 
 def _number(value: object) -> float | None:

@@ -254,6 +254,7 @@ def test_a_message_says_how_to_learn(fleet: Fleet) -> None:
     assert told["clip"]["norm"] == pytest.approx(0.25, rel=1e-3)
     assert told["noise"]["norm"] == pytest.approx(2570**0.5, rel=0.1)
     assert told["noise"]["metrics"] == ["num-examples", "seconds"]
+    assert told["noise alone"] == {"error": "noise without a clip hides nothing: say both"}
     assert told["mod"]["norm"] == pytest.approx(0.5, rel=1e-2)
     assert "is of model sha256:000000000000" in told["family"]["error"]
     assert "unknown setting 'speed'" in told["setting"]["error"]

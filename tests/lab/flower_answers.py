@@ -34,7 +34,7 @@ def moved(**config: Any) -> dict[str, Any]:
     """How far, and what was told of it; or the error."""
     try:
         return _measured(client_app(APP)(message(**config), CONTEXT))
-    except EdgekitError as error:
+    except (EdgekitError, ValueError) as error:
         return {"error": str(error)}
 
 
@@ -55,6 +55,7 @@ def main() -> None:
         "bias": moved(trainer="bias"),
         "clip": moved(delta_clip=0.25),
         "noise": moved(delta_clip=0.25, delta_noise=1.0),
+        "noise alone": moved(delta_noise=1.0),
         "mod": _measured(client_app(APP, [mod])(message(), CONTEXT)),
         "family": moved(family="sha256:" + "0" * 64),
         "setting": moved(speed=1),
