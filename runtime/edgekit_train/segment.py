@@ -77,7 +77,7 @@ def samples(arrays: Arrays) -> Iterator[Kept]:
     """As they were added; none where these are the arrays of no segment."""
     columns = dict(arrays)
     labels = columns.pop(_LABELS, np.zeros(0))
-    if any(len(column) != len(labels) for column in columns.values()):
+    if not columns or any(len(column) != len(labels) for column in columns.values()):
         return
     for place, label in enumerate(labels.tolist()):
         if _ONLY in columns:
