@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgekit_train.clipping import norm, squares
-from edgekit_train.update import Update, Weights
+from edgekit_train.update import MOST_COUNTED, Update, Weights
 
 FARTHEST = 10.0
 """Where nothing is clipped: how long a delta may be, as a multiple of the weights' own norm, or of 1."""
-MOST_EXAMPLES = 100_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Limits:
 
 def unclipped(base: Weights) -> Limits:
     """Where nobody has said how far a device may go from the weights ``base``."""
-    return Limits(FARTHEST * max(1.0, norm(base)), MOST_EXAMPLES)
+    return Limits(FARTHEST * max(1.0, norm(base)), MOST_COUNTED)
 
 
 def reasons(update: Update, base: Weights, limits: Limits) -> list[str]:

@@ -17,7 +17,7 @@ from edgekit_train.compression import compress
 from edgekit_train.noise import noised
 from edgekit_train.samples import Samples
 from edgekit_train.trainer import TrainingFailed
-from edgekit_train.update import Update
+from edgekit_train.update import MOST_COUNTED, Update
 from edgekit_train.usable import Usable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def learn(home: Path, task: Task, residual: Weights) -> Learned:
         delta, metrics = _bounded(fitted, task)
         sent = _compressed(delta, task, residual)
         names = (task.app, release.digest, task.round, task.device)
-        whole = Update(*names, fitted.examples, sent.delta, {**seconds, **metrics})
+        whole = Update(*names, min(fitted.examples, MOST_COUNTED), sent.delta, {**seconds, **metrics})
         return Learned(update.dump(whole, sent.packed), sent.residual)
     except ValueError as error:
         raise TrainingFailed(f"what trainer {task.trainer!r} gave is no update: {error}") from error

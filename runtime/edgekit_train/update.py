@@ -24,6 +24,8 @@ FORMAT, SCHEMA_VERSION = "edgekit-update", "1"
 AT = "@at"
 """Behind a tensor's name: the places of its values, where not all of them are there."""
 MOST_EXAMPLES, MOST_METRICS = 1 << 40, 100
+MOST_COUNTED = 100_000
+"""The most examples that a device tells, however many it has learned from: no host takes more of one."""
 _KEYS = {"format", "schema_version", "app", "release", "round", "device", "examples", "metrics", "packed"}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.federated import checks
 from edgekit.signing import Signer
 from edgekit_runtime import bundle as bundles
 from edgekit_runtime import releases
@@ -27,7 +28,7 @@ from edgekit_train.clipping import norm
 from edgekit_train.compression import Compression
 from edgekit_train.normalization import MEAN, SQUARE
 from edgekit_train.samples import Samples
-from edgekit_train.trainer import added
+from edgekit_train.trainer import Fitted, added
 from tests.runtime import learning as learning_lab
 from tests.runtime.bundles import go_live, write
 from tests.runtime.learners import (
@@ -47,6 +48,7 @@ from tests.runtime.learners import (
     read,
     seen,
     send,
+    shipped,
 )
 from tests.runtime.learning import pictures
 
@@ -174,6 +176,17 @@ def test_biases_and_moments_are_trained_by_their_names(home: Path, live: Release
     rows = np.concatenate([features(x) for x, _ in seen()])
     np.testing.assert_allclose(found.delta[MEAN], rows.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(found.delta[SQUARE], np.square(rows).mean(axis=0), rtol=1e-4)
+
+
+def test_of_more_samples_than_a_host_takes_as_many_are_told(
+    home: Path, live: Release, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Fitted(fitted().delta, 100_001)
+    monkeypatch.setattr(learning, "_fitted", lambda *_: many)
+    found, limits = learned(home, signer, a_task(live)), checks.unclipped(shipped())
+    assert found.examples == 100_000
+    assert checks.reasons(found, shipped(), limits) == []
+    assert checks.reasons(replace(found, examples=many.examples), shipped(), limits) != []
 
 
 class TestCommand:

@@ -14,7 +14,7 @@ from edgekit_runtime.trust import public_key
 from edgekit_train import update as updates
 from edgekit_train.clipping import norm
 from edgekit_train.device_key import digest_of
-from edgekit_train.update import Update, Weights
+from edgekit_train.update import MOST_COUNTED, Update, Weights
 
 ROUNDED = 1.5
 """What compression adds to the norm of a clipped delta, by rounding, and by what earlier ones left out."""
@@ -46,8 +46,8 @@ def limits(plan: Plan, base: Weights) -> Limits:
     numbers: float = sum(array.size for array in base.values())
     most = plan.clip + (plan.noise or 0.0) * (numbers**0.5 + 6)  # beyond six deviations is nobody
     if plan.compression:
-        return Limits(most * ROUNDED / plan.compression.share, checks.MOST_EXAMPLES)
-    return Limits(1.001 * most, checks.MOST_EXAMPLES, clipped=True)
+        return Limits(most * ROUNDED / plan.compression.share, MOST_COUNTED)
+    return Limits(1.001 * most, MOST_COUNTED, clipped=True)
 
 
 def most_bytes(base: Weights) -> int:
