@@ -113,23 +113,24 @@ def _task(files: RoundFiles) -> tuple[Task, str]:
 def _told(files: RoundFiles) -> dict[str, Any]:
     data = durable.read(files.update, MOST)
     found, digest = update.parse(data, MOST), device_key.digest_of(data)
+    public = device_key.public(files.home)
     return {
         "round": files.round,
         "release": found.release,
         "path": str(files.update.absolute()),
         "bytes": len(data),
         "digest": digest,
-        "signature": _signature(files, digest),
-        "public": device_key.public(files.home),
+        "signature": _signature(files, digest, public),
+        "public": public,
         "examples": found.examples,
         "seconds": found.metrics.get("seconds"),
         "metrics": found.metrics,
     }
 
 
-def _signature(files: RoundFiles, digest: str) -> str:
-    """Kept beside the update, so that it is made once."""
+def _signature(files: RoundFiles, digest: str, public: str) -> str:
+    """Kept beside the update, so that it is made once by a key; anew by one that was made anew."""
     path = files.update.with_suffix(".sig")
-    if not path.exists():
+    if not path.exists() or not device_key.fits(public, digest, durable.read(path, MOST)):
         durable.write(path, device_key.sign(files.home, digest).encode())
     return durable.read(path, MOST).decode()

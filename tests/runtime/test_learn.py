@@ -122,6 +122,19 @@ def test_asked_again_it_tells_the_same_and_does_not_learn(
     assert words.learn(home, APP, ROUND) == first
 
 
+def test_by_a_key_that_was_made_anew_an_update_is_signed_anew(home: Path, live: Release, signer: Signer) -> None:
+    """As who follows the hint about a broken key will have it; a signature that is damaged is made again, too."""
+    send(home, a_task(live), signer)
+    first = words.learn(home, APP, ROUND)
+    device_key.file(home).unlink()
+    again = words.learn(home, APP, ROUND)
+    assert again["public"] != first["public"]
+    (home / "rounds" / APP / ROUND / "update.sig").write_text("x")
+    for answer in (again, words.learn(home, APP, ROUND)):
+        assert answer["digest"] == first["digest"]
+        assert device_key.fits(answer["public"], answer["digest"], answer["signature"].encode())
+
+
 def test_two_that_ask_at_once_are_told_the_same(
     home: Path, live: Release, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
