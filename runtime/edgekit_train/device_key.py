@@ -36,11 +36,22 @@ def sign(place: Path, digest: str) -> str:
 def fits(public_key: str, digest: str, signature: bytes) -> bool:
     """Whether the armoured signature over a digest is by that key, ``KIND BLOB``. Raises: DeviceError."""
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        allowed, signed = Path(folder, "allowed_signers"), Path(folder, "signature")
+        allowed = Path(folder, "allowed_signers")
         allowed.write_text(f'{SIGNER} namespaces="{NAMESPACE}" {public_key}\n')
-        signed.write_bytes(signature)
-        words = ["-Y", "verify", "-n", NAMESPACE, "-I", SIGNER, "-f", str(allowed), "-s", str(signed)]
-        return verify.ssh_keygen(words, verify.message(digest)).returncode == 0
+        return _verified(digest, signature, "verify", "-I", SIGNER, "-f", str(allowed))
+
+
+def fits_another(public_key: str, digest: str, signature: bytes) -> bool:
+    """Whether it is right, and by another key. Raises: DeviceError."""
+    return not fits(public_key, digest, signature) and _verified(digest, signature, "check-novalidate")
+
+
+def _verified(digest: str, signature: bytes, way: str, *words: str) -> bool:
+    with tempfile.NamedTemporaryFile(prefix="edgekit-") as file:
+        file.write(signature)
+        file.flush()
+        asked = ["-Y", way, "-n", NAMESPACE, "-s", file.name, *words]
+        return verify.ssh_keygen(asked, verify.message(digest)).returncode == 0
 
 
 def digest_of(data: bytes) -> str:

@@ -120,7 +120,7 @@ def _told(files: RoundFiles) -> dict[str, Any]:
         "path": str(files.update.absolute()),
         "bytes": len(data),
         "digest": digest,
-        "signature": _signature(files, digest, public),
+        "signature": _signature(files, found.device, digest, public),
         "public": public,
         "examples": found.examples,
         "seconds": found.metrics.get("seconds"),
@@ -128,9 +128,15 @@ def _told(files: RoundFiles) -> dict[str, Any]:
     }
 
 
-def _signature(files: RoundFiles, digest: str, public: str) -> str:
-    """Kept beside the update, so that it is made once by a key; anew by one that was made anew."""
+def _signature(files: RoundFiles, device: str, digest: str, public: str) -> str:
+    """Kept beside the update, so that it is made once; and anew where the device's key was made anew since.
+
+    An update that was changed since, or is another device's, is not signed: its host refuses it.
+    """
     path = files.update.with_suffix(".sig")
-    if not path.exists() or not device_key.fits(public, digest, durable.read(path, MOST)):
+    if not path.exists() or (
+        device_key.fits_another(public, digest, durable.read(path, MOST))
+        and device == task.parse(files.task()[0], MOST).device
+    ):
         durable.write(path, device_key.sign(files.home, digest).encode())
     return durable.read(path, MOST).decode()

@@ -23,7 +23,7 @@ from edgekit_runtime import releases
 from edgekit_runtime.releases import Release
 from edgekit_runtime.session import of_release
 from edgekit_train import __main__ as main
-from edgekit_train import device_key, family, learning, words
+from edgekit_train import device_key, family, learning, update, words
 from edgekit_train.clipping import norm
 from edgekit_train.compression import Compression
 from edgekit_train.normalization import MEAN, SQUARE
@@ -123,16 +123,33 @@ def test_asked_again_it_tells_the_same_and_does_not_learn(
 
 
 def test_by_a_key_that_was_made_anew_an_update_is_signed_anew(home: Path, live: Release, signer: Signer) -> None:
-    """As who follows the hint about a broken key will have it; a signature that is damaged is made again, too."""
+    """As who follows the hint about a broken key will have it."""
     send(home, a_task(live), signer)
     first = words.learn(home, APP, ROUND)
     device_key.file(home).unlink()
     again = words.learn(home, APP, ROUND)
     assert again["public"] != first["public"]
-    (home / "rounds" / APP / ROUND / "update.sig").write_text("x")
-    for answer in (again, words.learn(home, APP, ROUND)):
-        assert answer["digest"] == first["digest"]
-        assert device_key.fits(answer["public"], answer["digest"], answer["signature"].encode())
+    assert again["digest"] == first["digest"]
+    assert device_key.fits(again["public"], again["digest"], again["signature"].encode())
+    assert words.learn(home, APP, ROUND) == again
+
+
+@pytest.mark.parametrize("what", ["changed", "another's"])
+def test_what_the_device_has_not_learned_so_it_does_not_sign_anew(
+    home: Path, live: Release, signer: Signer, what: str
+) -> None:
+    send(home, a_task(live), signer)
+    first = words.learn(home, APP, ROUND)
+    path = Path(first["path"])
+    if what == "changed":
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    else:
+        path.write_bytes(update.dump(replace(read(first), device="pi-2")))
+        digest = device_key.digest_of(path.read_bytes())
+        path.with_suffix(".sig").write_text(device_key.sign(home, digest))
+    device_key.file(home).unlink()
+    again = words.learn(home, APP, ROUND)
+    assert not device_key.fits(again["public"], again["digest"], again["signature"].encode())
 
 
 def test_two_that_ask_at_once_are_told_the_same(

@@ -195,7 +195,7 @@ def begun(home: Path, live: Release, signer: Signer, tmp_path: Path, monkeypatch
     monkeypatch.setattr(verify, "verify", cache(verify.verify))
     for name, said in (("sign", device_key.sign(home, "sha256:0")), ("public", device_key.public(home))):
         monkeypatch.setattr(device_key, name, lambda *_, said=said: said)
-    monkeypatch.setattr(device_key, "fits", lambda *_: True)
+    monkeypatch.setattr(device_key, "fits_another", lambda *_: False)
     return home.rename(tmp_path / "start")
 
 
