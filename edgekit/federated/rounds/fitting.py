@@ -29,10 +29,8 @@ def _wrong(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.late and (plan.privacy or plan.secure):
         yield "an update that came late counts in a round that it was not drawn for", "leave --late out"
     if _central_noise(plan) and plan.quorum < 1:
-        yield (
-            "who answers early would push another one out, and the proof is for who takes part or not",
-            ("leave --quorum out: all are waited for until the --deadline"),
-        )
+        why = "under central noise who answers early would push another one out, and move the sum by two devices"
+        yield why, "leave --quorum out: all are waited for, until the --deadline"
     if plan.adaptive and (plan.secure or _own_noise(plan)):
         yield "--clip auto asks what these measures hide", "write --clip 1.0"
 
