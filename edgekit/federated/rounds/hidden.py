@@ -40,14 +40,14 @@ def begun(trainer: str, config: Config, state: State, strategy: Strategy) -> Sta
     return state
 
 
-def _units(wanted: object, classes: int) -> int:
-    """Raises: ConfigError."""
-    low, usually = least(classes), usual(classes)
+def _units(wanted: object, classes: int) -> int | None:
+    """None where nobody says. Raises: ConfigError."""
+    low = least(classes)
     if wanted is None:
-        return usually
+        return None
     if not isinstance(wanted, int) or not low <= wanted <= max(low, MOST):
         raise ConfigError(
             f"hidden is {wanted!r}, and a head of {classes} classes begins with {low} to {max(low, MOST)} hidden units",
-            f"write hidden={usually}, or leave it out",
+            f"write hidden={usual(classes)}, or leave it out",
         )
     return wanted
