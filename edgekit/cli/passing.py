@@ -97,12 +97,11 @@ def _learned(before: Model, round_: Round, gate: Gate) -> Weights:
 def _origin(round_: Round, model: str, generations: Generations, found: Paired) -> dict[str, Any]:
     """What the manifest says of a round that is done; ``model``: the digest of the one before."""
     from edgekit.federated import lineage
-    from edgekit.federated.rounds.measures import CENTRAL
 
     assert round_.result
     subject, result = round_.subject, round_.result
     how, counts = (model, round_.plan.strategy, subject.trainer), (result.updates, result.examples)
-    if round_.plan.privacy and round_.plan.privacy.kind == CENTRAL:
+    if round_.plan.central:
         counts = (0, 0)  # a bundle goes to many, and how many took part is what the noise hides
     told = lineage.Lineage(round_.number, round_.key, *how, *counts, generations.rounds(round_), found)
     return {lineage.KEY: told.as_dict()}

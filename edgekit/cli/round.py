@@ -197,13 +197,13 @@ def _plan(how: dict[str, Any]) -> Plan:
     from edgekit import waves
     from edgekit.errors import ConfigError
     from edgekit.federated.rounds import spelling
-    from edgekit.federated.rounds.measures import CENTRAL
-    from edgekit.federated.rounds.round import Plan
+    from edgekit.federated.rounds.round import QUORUM, Plan
 
     clip, adaptive = round_privacy.clip(how["clip"])
     if how["noise"] and not clip:
         raise ConfigError("noise without a clip hides nothing", "add --clip 1.0")
     privacy = round_privacy.privacy(how)
+    quorum = 1.0 if privacy and privacy.central else QUORUM
     return Plan(
         how["strategy"],
         spelling.numbers(how["options"]),
@@ -211,7 +211,7 @@ def _plan(how: dict[str, Any]) -> Plan:
         clip,
         how["noise"],
         spelling.compression(how["compress"]) if how["compress"] else None,
-        waves.share(how["quorum"] or ("100%" if privacy and privacy.kind == CENTRAL else "80%")),
+        waves.share(how["quorum"]) if how["quorum"] else quorum,
         waves.duration(how["deadline"]),
         how["rounds"] - 1,
         how["late"],

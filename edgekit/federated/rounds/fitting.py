@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from edgekit.errors import ConfigError
 from edgekit.federated.merging import MOMENTS, SIGNATURE
 from edgekit.federated.rounds import private
-from edgekit.federated.rounds.measures import CENTRAL, LOCAL
 from edgekit.federated.rounds.round import Plan
 from edgekit_train.letters import LEAST
 
@@ -24,11 +23,11 @@ def _wrong(plan: Plan) -> Iterator[tuple[str, str]]:
     """What does not go together, and what to do."""
     if plan.clip is None and (plan.privacy or plan.secure):
         yield "noise and sums hide no more than a clip", "add --clip 1.0"
-    if _sampled(plan) and not _central_noise(plan):
+    if _sampled(plan) and not plan.central:
         yield "--sample hides devices from who sees the model", "add --privacy central"
     if plan.late and (plan.privacy or plan.secure):
         yield "an update that came late counts in a round that it was not drawn for", "leave --late out"
-    if _central_noise(plan) and plan.quorum < 1:
+    if plan.central and plan.quorum < 1:
         why = "under central noise who answers early would push another one out, and move the sum by two devices"
         yield why, "leave --quorum out: all are waited for, until the --deadline"
     if plan.adaptive and (plan.secure or _own_noise(plan)):
@@ -50,10 +49,6 @@ def _sampled(plan: Plan) -> bool:
     return plan.privacy is not None and plan.privacy.rate < 1
 
 
-def _central_noise(plan: Plan) -> bool:
-    return plan.privacy is not None and plan.privacy.kind == CENTRAL
-
-
 def _own_noise(plan: Plan) -> bool:
     """Whether devices add some, within a budget or without one."""
-    return plan.noise is not None if plan.privacy is None else plan.privacy.kind == LOCAL
+    return plan.noise is not None if plan.privacy is None else not plan.central

@@ -12,7 +12,7 @@ from sqlalchemy import JSON, Column, ColumnElement, String, Table, Text, and_, s
 
 from edgekit.federated.privacy.ledger import Budget, Ledger, Step
 from edgekit.federated.rounds import private
-from edgekit.federated.rounds.measures import LOCAL, Privacy
+from edgekit.federated.rounds.measures import Privacy
 from edgekit.federated.rounds.round import Plan, Round, Subject
 from edgekit.store import METADATA, Store
 from edgekit.store.engine import insert_new
@@ -53,7 +53,7 @@ class LedgerBook:
         Raises: PrivacySpent.
         """
         privacy = round_.plan.privacy
-        if privacy and privacy.kind == LOCAL:
+        if privacy and not privacy.central:
             self.enter(round_)
         else:
             self.check(round_)

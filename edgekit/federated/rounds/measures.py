@@ -23,6 +23,11 @@ class Privacy:
     among: tuple[str, ...] = ()
 
     @property
+    def central(self) -> bool:
+        """Whether it is the host that adds the noise."""
+        return self.kind == CENTRAL
+
+    @property
     def expected(self) -> float:
         """How many devices take part on average."""
         return self.rate * len(self.among)

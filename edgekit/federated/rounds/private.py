@@ -20,7 +20,6 @@ from edgekit.federated.privacy.central import Central
 from edgekit.federated.privacy.ledger import Ledger, Step
 from edgekit.federated.privacy.rdp import LEAST_NOISE
 from edgekit.federated.privacy.secure_sum import check_rule
-from edgekit.federated.rounds.measures import LOCAL
 from edgekit.federated.rounds.round import Plan, Round
 from edgekit.federated.strategies import named
 from edgekit.federated.strategy import Rule, Strategy
@@ -45,7 +44,7 @@ def strategy(plan: Plan) -> Strategy:
     found = named(plan.strategy, plan.options)
     if plan.secure:
         check_rule(found)
-    if plan.privacy is None or plan.privacy.kind == LOCAL:
+    if not plan.central:
         return found
     if found.rule is not by_examples:
         raise RoundError(
@@ -63,7 +62,7 @@ def settled(plan: Plan, names: Sequence[str], ledger: Ledger) -> Plan:
     """
     if plan.privacy is None or plan.clip is None:
         return plan
-    local = plan.privacy.kind == LOCAL
+    local = not plan.central
     given = ledgers.local(plan.noise, plan.clip).noise if local and plan.noise else plan.noise
     noise = given or _noise(ledger, plan.privacy.rate, plan.more + 1)
     if not LEAST_NOISE <= noise <= ledgers.MOST_NOISE:
@@ -80,7 +79,7 @@ def step(plan: Plan) -> Step:
 
 def drawn(plan: Plan, names: Sequence[str], randomness: Randomness = os.urandom) -> list[str]:
     """Who is in the next round: each of the devices by a coin of its own, or all; maybe nobody."""
-    if plan.privacy is None or plan.privacy.kind == LOCAL:
+    if plan.privacy is None or not plan.privacy.central:
         return list(names)
     return sampling.chosen(plan.privacy.among, plan.privacy.rate, randomness)
 

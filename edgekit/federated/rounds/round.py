@@ -16,6 +16,8 @@ WAITING, CAME, LATE, REFUSED, FAILED, OFFLINE = "waiting", "came", "late", "refu
 ``refused``: what it sent is not to be used."""
 RUNNING, DECIDED, DONE, HALTED, ABORTED = "running", "decided", "done", "halted", "aborted"
 """Of a round. ``decided``: which updates are combined is settled, and nothing changes that any more."""
+QUORUM = 0.8
+"""The share of devices that is enough, unless somebody says, or central noise asks for all."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,9 @@ class Plan:
 
     ``options``: the strategy's; ``config``: the trainer's; ``clip``, ``noise`` and ``compression`` as in a ``Task``.
     ``quorum``: the share of devices that is enough not to wait for the rest; with central noise all of them.
-    ``deadline_s``: how long devices are
-    waited for, from the start or from a resume. ``more``: how many rounds follow. ``late``: whether what came too late
-    for the round before is used in this one. ``adaptive``: whether the clip follows the devices' norms. ``secure``:
-    whether the host learns the sum only.
+    ``deadline_s``: how long devices are waited for, from the start or from a resume. ``more``: how many rounds follow.
+    ``late``: whether what came too late for the round before is used in this one. ``adaptive``: whether the clip
+    follows the devices' norms. ``secure``: whether the host learns the sum only.
     """
 
     strategy: str = "fedavg"
@@ -46,7 +47,7 @@ class Plan:
     clip: float | None = None
     noise: float | None = None
     compression: Compression | None = None
-    quorum: float = 0.8
+    quorum: float = QUORUM
     deadline_s: float = 600.0
     more: int = 0
     late: bool = False
@@ -54,6 +55,11 @@ class Plan:
     adaptive: bool = False
     privacy: Privacy | None = None
     secure: bool = False
+
+    @property
+    def central(self) -> bool:
+        """Whether the host adds noise, so that what it gives away hides who took part."""
+        return self.privacy is not None and self.privacy.central
 
 
 @dataclass(frozen=True)
