@@ -214,7 +214,7 @@ class TestPage:
             assert process.stdout
             page.check("edgekit dashboard", json.loads(process.stdout.readline()))
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
     def test_collecting(self, page: Page, project: Path) -> None:
         """An enrolment needs a device that has the courier (tests/flow/test_collect.py)."""

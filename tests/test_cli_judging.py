@@ -33,7 +33,7 @@ def test_what_is_new_is_said_again_and_again(project: Path, monkeypatch: pytest.
     monkeypatch.setattr(judging, "EVERY_S", 0.01)
     monkeypatch.setattr(watching, "judged", judged)
     with Store() as store, judging.judging(store, said.append):
-        assert over.wait(20)
+        assert over.wait(60)
     line = "kitchen: digits sha256:aaaaaaaaaaaa: slower: p95 is 2 times that"
     assert said == ["the store cannot be read", f"warning: {line}", f"closed: {line}"]
     assert "edgekit-judging" not in {thread.name for thread in threading.enumerate()}

@@ -92,7 +92,7 @@ def listening() -> Iterator[Receiver]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        until(lambda: server.started, 10)
+        until(lambda: server.started)
         found.port = server.servers[0].sockets[0].getsockname()[1]
         yield found
     finally:

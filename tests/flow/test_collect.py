@@ -35,8 +35,9 @@ from edgekit_courier import https, letter
 from edgekit_courier.errors import Undelivered
 from edgekit_courier.parcels import Packer
 from edgekit_runtime.spool import Spool
-from tests.lab.collecting import WINDOW, Courier, Process, collector, counted, enrolled, free_port, running
+from tests.lab.collecting import WINDOW, Courier, Process, collector, counted, enrolled, running
 from tests.lab.databases import Cluster, postgresql
+from tests.lab.ports import free_port
 from tests.lab.project import desk, document, edgekit, project, until
 from tests.runtime.test_pythons import find
 
@@ -75,7 +76,7 @@ def test_the_whole_way(open_desk: Process, desk: Device, project: Path) -> None:
     words = [project / "desk/env/bin/python", "-I", "-m", "edgekit_runtime", "deliver"]
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(project / "notify"))
-    manager.settimeout(20)
+    manager.settimeout(60)
     service = subprocess.Popen(
         words,
         stderr=subprocess.PIPE,
@@ -88,7 +89,7 @@ def test_the_whole_way(open_desk: Process, desk: Device, project: Path) -> None:
         until(lambda: counted() == {"desk": 6})
     finally:
         service.terminate()  # where tests run in the background, SIGINT is ignored
-        said = service.communicate(timeout=20)[1]
+        said = service.communicate(timeout=60)[1]
         manager.close()
     assert said in ("", "delivering: 1 windows\n")
 
@@ -248,7 +249,7 @@ serving.serve(Starlette(), serving.Door("127.0.0.1", {port}, Path({str(certifica
             context = ssl._create_unverified_context()
             with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as client:
                 client.sendall(b"POST /v1/windows HTTP/1.1\r\nHost:")
-                client.settimeout(10)
+                client.settimeout(60)
                 assert client.recv(100) == b""
 
 

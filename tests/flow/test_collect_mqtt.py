@@ -62,7 +62,7 @@ def kitchen(broker: Broker, tmp_path: Path) -> Courier:
 def known(broker: Broker, folder: Path, name: str) -> Courier:
     made = enrolled(folder, name, broker.url, broker.known)
     broker.learn()
-    until(lambda: _welcome(made), 10)
+    until(lambda: _welcome(made))
     return made
 
 
@@ -180,7 +180,7 @@ class TestFaults:
         with pytest.raises(Undelivered, match="refused"):
             kitchen.delivers()
         broker.process.start()
-        until(lambda: collecting.said.count(COLLECTING) == 2, 30)
+        until(lambda: collecting.said.count(COLLECTING) == 2)
         assert kitchen.delivers() == 1
         until(lambda: counted() == {"kitchen": 6})
 
@@ -193,7 +193,7 @@ class TestFaults:
             broker.process.kill()
             broker.process.start()
             process.start(COLLECTING)
-            until(lambda: counted() == {"kitchen": 15}, 30)
+            until(lambda: counted() == {"kitchen": 15})
 
     @pytest.mark.parametrize("when", ["before", "after"])
     def test_the_collector_is_killed_between_receipt_and_acknowledgement(
@@ -218,7 +218,7 @@ main()
             kitchen.measures()
             assert kitchen.delivers() == 1
             assert dying.started
-            assert dying.started.wait(20) == -signal.SIGKILL
+            assert dying.started.wait(60) == -signal.SIGKILL
         assert counted() == ({"kitchen": 3} if when == "after" else {})
         with running(mqtt_collector(broker), COLLECTING):
             kitchen.measures()
@@ -237,7 +237,7 @@ main()
             assert kitchen.delivers() == 2
             until(lambda: "locked" in process.said)
             holder.close()
-            until(lambda: counted() == {"kitchen": 6}, 30)
+            until(lambda: counted() == {"kitchen": 6})
 
 
 def test_where_a_broker_is() -> None:

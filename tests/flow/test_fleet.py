@@ -20,6 +20,7 @@ import pytest
 from edgekit import fleet
 from edgekit.fleet import Device
 from tests.lab.bundles import TARGET, make_bundle
+from tests.lab.ports import free_port
 from tests.lab.project import EDGEKIT, document, equip, local_device, project, until
 from tests.lab.sshd import needs_sshd, running
 
@@ -99,10 +100,8 @@ def test_fifty_at_once_and_one_that_hangs(
 def cluster(project: Path) -> Iterator[str]:
     """A scheduler and two workers, each a process of its own."""
     pytest.importorskip("distributed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    host, _, port = address.partition(":")
+    host, port = "127.0.0.1", str(free_port())
+    address = f"{host}:{port}"
     dask, worker = (sys.executable, "-m", "dask"), ("--nthreads", "4", "--no-nanny", "--no-dashboard")
     commands = [(*dask, "scheduler", "--host", host, "--port", port, "--no-dashboard")]
     commands += [(*dask, "worker", f"tcp://{address}", "--name", f"w{i}", *worker) for i in range(2)]

@@ -224,7 +224,7 @@ class TestDashboardInUse:
             opened.goto(f"{address}/")
             opened.get_by_text("Up to date at").wait_for()
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
             opened.clock.run_for(11_000)
             opened.get_by_text("No news since").wait_for()
             assert opened.locator(".cell").count() > 10
@@ -234,7 +234,7 @@ class TestCommand:
     def test_ends_in_good_order(self, url: str, tmp_path: Path) -> None:
         with dashboard(tmp_path, url) as (_, process):
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
             assert process.stderr
             assert process.stderr.read() == ""
 

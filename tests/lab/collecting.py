@@ -22,6 +22,7 @@ from edgekit.store import Store
 from edgekit_courier import words
 from edgekit_runtime.spool import Spool
 from edgekit_runtime.windows import Window
+from tests.lab.ports import free_port
 from tests.lab.project import edgekit, until
 
 WINDOW = Window("digits", "sha256:" + "a" * 64, "0f" * 16, 0, 1.7e9, 1.7e9 + 60, {690: 3}, {"invalid_input": 1})
@@ -49,11 +50,6 @@ max_queued_messages 0
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @dataclass
 class Process:
     """A program of this test, and what it says."""
@@ -68,12 +64,12 @@ class Process:
         before = self.said.count(said) if said else 0
         with self.log.open("ab") as log:
             self.started = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        until(lambda: self._is_up(said, before), seconds=30)
+        until(lambda: self._is_up(said, before), seconds=60)
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         assert self.started
         self.started.send_signal(number)
-        return self.started.wait(20)
+        return self.started.wait(60)
 
     @property
     def said(self) -> str:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import pip, wheels
-from tests.lab.collecting import Process, free_port
+from tests.lab.collecting import Process
+from tests.lab.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "flower.md"

@@ -67,8 +67,8 @@ def running(folder: Path, config: Path, port: int) -> Iterator[Prometheus]:
         process = subprocess.Popen([*command, listen], stdout=log, stderr=log)
         found = Prometheus(f"http://127.0.0.1:{port}")
         try:
-            until(lambda: found.is_ready, 30)
+            until(lambda: found.is_ready)
             yield found
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)

@@ -18,8 +18,9 @@ from benchmarks.serve import clients
 from benchmarks.serve.entries import Command
 from edgekit import wheels
 from edgekit.errors import EdgekitError
+from tests.lab.ports import free_port
 from tests.runtime.bundles import APP, Parcels, go_live, samples, weights
-from tests.runtime.server.test_serve import Server, free_port, running
+from tests.runtime.server.test_serve import Server, running
 from tests.runtime.test_pythons import Environment, find
 
 pytest.importorskip("grpc", reason="needs the extra of the server's wheel: grpcio, protobuf")

@@ -18,12 +18,13 @@ from edgekit.export import grafana, prometheus
 from edgekit_runtime.bundle import Bundle
 from tests.lab import prometheus as lab
 from tests.lab import remote_read
+from tests.lab.ports import free_port
 from tests.lab.project import until
 from tests.lab.prometheus import Prometheus
 from tests.runtime.bundles import go_live
 from tests.runtime.server.house import CRASH, RAISE, binary, row
 from tests.runtime.server.test_metrics import board
-from tests.runtime.server.test_serve import INFER, Server, free_port
+from tests.runtime.server.test_serve import INFER, Server
 
 pytestmark = pytest.mark.slow
 
@@ -59,11 +60,11 @@ def serving(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     ):
         server = Server(process, port, log)
         try:
-            until(lambda: "serving at" in log.read_text() and server.ask("GET", "/v2/health/ready")[0] == 200, 20)
+            until(lambda: "serving at" in log.read_text() and server.ask("GET", "/v2/health/ready")[0] == 200)
             yield server
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def ask(server: Server, first: float) -> int:
@@ -79,7 +80,7 @@ def servers(
     """Three devices whose model breaks when it is told to, with a budget."""
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "token").chmod(0o600)
-    bundle = moody(2, budget={"max_p95_ms": 50.0})
+    bundle = moody(2, budget={"max_p95_ms": 5000.0})
     with ExitStack() as stack:
         started = {}
         for name in PLACES:
@@ -154,7 +155,7 @@ def test_scraped_known_and_alerted(servers: dict[str, Server], tmp_path: Path) -
     with lab.running(tmp_path, config, free_port()) as found, parsing(tmp_path) as parse:
         targets_are_up(found)
         use(servers)
-        until(lambda: firing(found) >= {("EdgekitErrors", "shed"), ("EdgekitModelFails", "shed")}, 40)
+        until(lambda: firing(found) >= {("EdgekitErrors", "shed"), ("EdgekitModelFails", "shed")})
         assert firing(found) >= {("EdgekitThrottled", name) for name in PLACES}  # by the board's word
         assert {device for name, device in firing(found) if name != "EdgekitThrottled"} == {"shed"}
         rules, panels = of_rules(found), of_dashboard()
@@ -171,7 +172,7 @@ def targets_are_up(found: Prometheus) -> None:
         active = found.get("targets", state="active")["activeTargets"]
         return len(active) == len(PLACES) and all(each["health"] == "up" for each in active)
 
-    until(up, 20)
+    until(up)
     labels = [each["labels"] for each in found.get("targets", state="active")["activeTargets"]]
     assert {each["device"] for each in labels} == set(PLACES)
     assert all((each["site"], each["tags"], each["target"]) == ("berlin", ",lab,", "generic-x86-64") for each in labels)

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from edgekit_runtime import switches
 from edgekit_runtime.errors import InvalidInput
 from edgekit_server import serve
 from edgekit_server.serve import Place
+from tests.lab.ports import free_port
 from tests.lab.project import until
 from tests.runtime.bundles import APP, Parcels, go_live, samples, weights
 
@@ -39,7 +39,7 @@ class Server:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
@@ -71,12 +71,6 @@ class Server:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running(folder: Path, *words: str) -> Iterator[Server]:
     port, log = free_port(), folder / "server.log"
@@ -84,11 +78,11 @@ def running(folder: Path, *words: str) -> Iterator[Server]:
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         server = Server(process, port, log)
         try:
-            until(lambda: "serving at" in log.read_text() and server.ask("GET", "/v2/health/ready")[0] == 200, 20)
+            until(lambda: "serving at" in log.read_text() and server.ask("GET", "/v2/health/ready")[0] == 200)
             yield server
         finally:
             process.terminate()
-            assert process.wait(20) == 0, log.read_text()
+            assert process.wait(60) == 0, log.read_text()
 
 
 @pytest.fixture
@@ -160,7 +154,7 @@ def test_requests_that_have_a_name_are_found_in_the_log(server: Server) -> None:
 
 
 def test_on_a_connection_that_is_lent_to_the_worker_too(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     before = server.sockets
     for number in range(5):
         headers = {"X-Request-Id": f"r {number}", "traceparent": TRACE}
@@ -187,13 +181,13 @@ def test_a_push_is_followed_without_a_request_that_fails(server: Server, home: P
         seen.add(number)
         return parcels.two.manifest.sequence in seen
 
-    until(both, 20)
+    until(both)
 
 
 def test_a_worker_that_dies_is_replaced(server: Server) -> None:
     before = server.workers
     os.kill(before[0], signal.SIGKILL)
-    until(lambda: server.ask("POST", INFER, question(samples()[0]))[0] == 200, 20)
+    until(lambda: server.ask("POST", INFER, question(samples()[0]))[0] == 200)
     assert server.workers != before
 
 
@@ -215,7 +209,7 @@ def test_memory_and_descriptors_come_back_after_100_swaps(server: Server, home: 
             np.testing.assert_allclose(np.reshape(told["outputs"][0]["data"], (1, 3)), x @ weights(answered), rtol=1e-5)
             return answered == wanted.manifest.sequence and len(server.workers) == 1
 
-        until(done, 20)
+        until(done)
 
     for number in range(10):
         swap(number)
@@ -226,7 +220,7 @@ def test_memory_and_descriptors_come_back_after_100_swaps(server: Server, home: 
     print(f"front {front:.2f} → {front_then:.2f} MiB, worker {worker:.2f} → {worker_then:.2f} MiB, {files} descriptors")
     assert front_then < 1.05 * front
     assert worker_then < 1.05 * worker
-    until(lambda: server.takes()[1] <= files, 10)  # the last client's goes when it has been heard of
+    until(lambda: server.takes()[1] <= files)  # the last client's goes when it has been heard of
 
 
 def test_with_a_token_nobody_else_is_let_in(home: Path, parcels: Parcels, tmp_path: Path) -> None:
@@ -242,7 +236,7 @@ def test_with_a_token_nobody_else_is_let_in(home: Path, parcels: Parcels, tmp_pa
         assert server.ask("POST", f"/v2/repository/models/{APP}/unload", headers=right)[0] == 200
         assert server.ask("POST", INFER, question(samples()[0]), right)[0] == 503
         assert server.ask("POST", f"/v2/repository/models/{APP}/load", headers=right)[0] == 200
-        until(lambda: server.ask("POST", INFER, question(samples()[0]), right)[0] == 200, 20)
+        until(lambda: server.ask("POST", INFER, question(samples()[0]), right)[0] == 200)
 
 
 class TestPlace:
