@@ -50,11 +50,11 @@ class Caller:
     def __init__(self, address: str, metadata: Metadata = ()) -> None:
         self.channel, self.metadata = grpc.insecure_channel(address), metadata
 
-    def __call__(self, name: str, asked: Any = None, timeout: float = 10, metadata: Metadata = ()) -> Any:
+    def __call__(self, name: str, asked: Any = None, timeout: float = 60, metadata: Metadata = ()) -> Any:
         """The answer. Raises: grpc.RpcError."""
         return self.whole(name, asked, timeout, metadata)[0]
 
-    def whole(self, name: str, asked: Any = None, timeout: float = 10, metadata: Metadata = ()) -> tuple[Any, Any]:
+    def whole(self, name: str, asked: Any = None, timeout: float = 60, metadata: Metadata = ()) -> tuple[Any, Any]:
         """The answer, and the call with what came beside it."""
         call = self.channel.unary_unary(
             f"{grpc_calls.SERVICE}/{name}", response_deserializer=message(f"{name}Response").FromString
@@ -63,7 +63,7 @@ class Caller:
         found, told = call.with_call(data, timeout=timeout, metadata=(*self.metadata, *metadata))
         return found, told
 
-    def stream(self, asked: Iterator[Any], timeout: float = 10) -> Iterator[Any]:
+    def stream(self, asked: Iterator[Any], timeout: float = 60) -> Iterator[Any]:
         call = self.channel.stream_stream(
             f"{grpc_calls.SERVICE}/{grpc_calls.STREAM}",
             request_serializer=lambda each: each.SerializeToString(),
@@ -95,6 +95,6 @@ def speaking(handle: Handle, token: str = "", port: int = 0) -> Iterator[tuple[C
             yield caller, made
         finally:
             made.end()
-            assert over.wait(10)
+            assert over.wait(60)
             assert one.connections.fits(one.connections.limits.held)  # nothing is held any more
             caller.channel.close()

@@ -27,9 +27,15 @@ def open_house(home: Path) -> Iterator[Callable[..., House]]:
 
 
 @pytest.fixture
-def moody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signer: Signer) -> Callable[..., Bundle]:
+def site(tmp_path: Path) -> Path:
+    """Where the engine of moods is."""
+    return install_moody(tmp_path / "site")
+
+
+@pytest.fixture
+def moody(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch, signer: Signer) -> Callable[..., Bundle]:
     """Bundles for the engine of moods, which multiplies by so much."""
-    monkeypatch.setenv("PYTHONPATH", str(install_moody(tmp_path / "site")))
+    monkeypatch.setenv("PYTHONPATH", str(site))
 
     def made(times: int, **changes: Any) -> Bundle:
         need = EngineNeed("moody", threads=times)

@@ -55,7 +55,7 @@ def _drip(slow: list[socket.socket], told: list[tuple[int, float]]) -> None:
     began, left = time.monotonic(), list(slow)
     for number, client in enumerate(slow):
         client.sendall(DRIP[: 1 + number * len(DRIP) // DRIPS])
-    while left and time.monotonic() < began + 2 * HANGS_S:
+    while left and time.monotonic() < began + HANGS_S + SLACK_S:
         for client in _ready(left, 1):
             told.append((answer(client)[0], time.monotonic() - began))
             left.remove(client)

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,12 +64,17 @@ class Front:
 
         self.loop.soon(calls)
         self._calls.send(b"x")
-        assert done.wait(10)
+        assert done.wait(60)
+
+    def turns(self, count: int) -> None:
+        """As many more of the loop: after two, it has read what had been sent before."""
+        for _ in range(count):
+            self.call(lambda: None)
 
     def client(self) -> socket.socket:
         kind = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
         client = socket.socket(kind)
-        client.settimeout(10)
+        client.settimeout(60)
         try:
             client.connect(self.address)
         except OSError:
@@ -79,13 +84,18 @@ class Front:
 
 
 @contextlib.contextmanager
-def front(limits: Limits | None = None, path: Path | None = None, look_s: float = 0.02) -> Iterator[Front]:
+def front(
+    limits: Limits | None = None,
+    path: Path | None = None,
+    look_s: float = 0.02,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Front]:
     """On TCP, or on a Unix socket; it looks for clients that are overdue every ``look_s``."""
     listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
     listener.bind(str(path) if path else ("127.0.0.1", 0))
     listener.listen(512)
     before, connections.LOOK_S = connections.LOOK_S, look_s
-    one = Front(listener.getsockname(), Loop())
+    one = Front(listener.getsockname(), Loop(clock))
     one.connections = Connections(one.loop, listener, one.handle, limits)
     ears, one._calls = socket.socketpair()
     one.loop.watch(ears, lambda: ears.recv(1))
@@ -95,7 +105,7 @@ def front(limits: Limits | None = None, path: Path | None = None, look_s: float 
         yield one
     finally:
         one.call(one.loop.stop)
-        thread.join(10)
+        thread.join(60)
         connections.LOOK_S = before
         for each in (*one.connections.open, listener, ears, one._calls):
             each.close()

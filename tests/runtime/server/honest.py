@@ -48,7 +48,7 @@ def asking(port: int) -> Iterator[Waits]:
     command, waits = [sys.executable, "-m", __spec__.name, str(port)], Waits()
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield waits
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     waits.spent = json.loads(said)
 
@@ -56,7 +56,7 @@ def asking(port: int) -> Iterator[Waits]:
 def main() -> None:
     ended, spent = threading.Event(), []
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set())).start()
-    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=60) as client:
         while not ended.wait(PAUSE_S):
             began = time.monotonic()
             client.sendall(TRUE)

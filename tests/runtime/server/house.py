@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,17 @@ from edgekit_server.workers import Inquiry, Worker
 from tests.lab import distribution
 from tests.runtime.bundles import APP
 
-CRASH, HANG, RAISE, SLOW = 666.0, 777.0, 888.0, 999.0
+HELD, CRASH, HANG, RAISE, SLOW = 555.0, 666.0, 777.0, 888.0, 999.0
+GO = "go"
+"""A file beside the engine, for which those wait that are held."""
 MOODY = f'''
 import os, sys, time
 import numpy as np
+
+if "MOODY_PATIENCE_S" in os.environ and "edgekit_server.guests" in sys.modules:  # with clients, on a busy machine
+    from functools import partial
+    from edgekit_server import guests
+    guests.Limits = partial(guests.Limits, patience_s=float(os.environ["MOODY_PATIENCE_S"]))
 
 def load(model, options):
     """y = the number of threads · x, unless the first number of a row is a bad omen."""
@@ -47,6 +57,8 @@ class Moody:
             time.sleep(600)
         if {RAISE} in omens:
             raise RuntimeError("a mistake in an engine")
+        while {HELD} in omens and not os.path.exists(os.path.join(os.path.dirname(__file__), "{GO}")):
+            time.sleep(0.005)
         if {SLOW} in omens:
             time.sleep(0.1)
         return {{"y": x[:, :3] * self.options.threads}}
@@ -100,6 +112,16 @@ def row(first: float, n: int = 1) -> NDArray[np.float32]:
     return np.array([[first, 1, 2, 3]] * n, np.float32)
 
 
+@contextmanager
+def stopped(worker: Worker) -> Iterator[None]:
+    """It hears nothing meanwhile; what it was asked it finds all at once afterwards."""
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+
+
 @dataclass
 class House:
     home: Path
@@ -110,7 +132,7 @@ class House:
     def __post_init__(self) -> None:
         self.residents = Residents(self.loop, self.terms, self.apps)
 
-    def until(self, happened: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, happened: Callable[[], object], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not happened():
             assert time.monotonic() < end, "it did not happen"

@@ -96,7 +96,7 @@ def test_names_limits_and_niceness(server: Server) -> None:
 def asks(server: Server, model: str, length: int) -> int:
     """What a client is told before it has sent a byte of so long a body."""
     head = HEAD.format(model, length).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         client.sendall(head.encode())
         return int(client.recv(100).split()[1])
 

@@ -103,7 +103,7 @@ class TestServer:
         assert (request.method, request.path, request.peer) == ("POST", "/v2/models/net/infer", "127.0.0.1")
         length = request.headers["inference-header-content-length"]
         assert request.headers == {"authorization": "Bearer x", "inference-header-content-length": length}
-        assert header(bytes(request.body), int(length))["parameters"]["timeout"] < 10e6
+        assert header(bytes(request.body), int(length))["parameters"]["timeout"] < 60e6
 
     @pytest.mark.parametrize("status", sorted(grpc_service.CODES))
     def test_what_is_refused_has_a_code(self, caller: Caller, status: int) -> None:
@@ -125,11 +125,14 @@ class TestServer:
     def test_what_is_not_spoken(self, caller: Caller) -> None:
         for name in (f"{grpc_calls.SERVICE}/TraceSetting", "/grpc.health.v1.Health/Check"):
             call = caller.channel.unary_unary(name)
-            assert refused(lambda call=call: call(b"", timeout=10))[0] == grpc.StatusCode.UNIMPLEMENTED
+            assert refused(lambda call=call: call(b"", timeout=60))[0] == grpc.StatusCode.UNIMPLEMENTED
 
     def test_an_answer_that_nobody_waits_for_any_more(self, caller: Caller, kept: list[Reply]) -> None:
-        code, _ = refused(lambda: caller("ModelInfer", asking(model_name="never"), timeout=0.1))
-        assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+        timeout = 0.1
+        while not kept:  # on a busy machine its time may be over before the server has heard of it
+            code, _ = refused(lambda left=timeout: caller("ModelInfer", asking(model_name="never"), timeout=left))
+            assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+            timeout *= 2
         kept[0](answering())
         assert caller("ModelInfer", asking()).model_name == "net"
 
@@ -142,16 +145,18 @@ class TestServer:
         assert answers[0].infer_response.parameters[grpc_calls.STREAMED].bool_param
 
     def test_who_sends_nothing_is_left(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(grpc_service, "MESSAGE_S", 0.05)
         call = caller.channel.stream_unary(f"{grpc_calls.SERVICE}/ModelInfer")
         gate = threading.Event()
-        assert refused(lambda: call(wait_for(gate), timeout=10))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+        with monkeypatch.context() as hasty:
+            hasty.setattr(grpc_service, "MESSAGE_S", 0.05)
+            told = refused(lambda: call(wait_for(gate), timeout=60))
+        assert told == (grpc.StatusCode.DEADLINE_EXCEEDED, "the message came too slowly")
         gate.set()
-        assert refused(lambda: call(iter(()), timeout=10))[1] == "the call has no message"
+        assert refused(lambda: call(iter(()), timeout=60))[1] == "the call has no message"
 
 
 def wait_for(gate: threading.Event) -> Iterator[bytes]:
-    gate.wait(10)
+    gate.wait(60)
     yield from ()
 
 
@@ -164,14 +169,14 @@ class TestEnd:
             idle = caller.stream(wait_for(gate))
             call = threading.Thread(target=lambda: got.append(caller("ModelInfer", asking())))
             call.start()
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while not replies and time.monotonic() < until:
                 time.sleep(0.005)
             server.end()
             assert list(idle) == []
             assert not got
             replies[0](answering())
-            call.join(10)
+            call.join(60)
             assert got
             gate.set()
 

@@ -85,7 +85,7 @@ def test_lies_beside_a_crowd_and_somebody_honest(server: Server, capsys: pytest.
             print(line)
     assert server.process.poll() is None
     assert server.workers == [worker]
-    until(lambda: server.takes()[1] <= files, 10)
+    until(lambda: server.takes()[1] <= files)
     hold(whole)
     assert honest.longest_s < HANGS_S + SLACK_S
 

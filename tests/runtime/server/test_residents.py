@@ -169,7 +169,7 @@ class TestApps:
         asked = [house.ask(row(SLOW)) for _ in range(3)]
         began = time.monotonic()
         house.close()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert {got[0].status for got in asked} == {200}
         assert serving.ended
         assert not Path(f"/proc/{serving.pid}").exists()
