@@ -149,7 +149,7 @@ class TestWhatIsNoBundle:
             assert open_layout(parcel.root)[0] == parcel, region
 
     @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])
-    @pytest.mark.timeout(20)
+    @pytest.mark.timeout(60)
     def test_a_blob_that_is_no_plain_file(self, parcel: Bundle, tmp_path: Path, kind: str) -> None:
         for region, path in regions(parcel).items():
             if region == "index":

@@ -72,7 +72,7 @@ class TestRecorder:
 
     def test_windows_are_written_while_the_session_lives(self, tmp_path: Path) -> None:
         recorder = Recorder(spool := Spool(tmp_path), "app", "r", window_s=0.02)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(list(spool.windows())) < 3 and time.monotonic() < deadline:
             recorder.record(0, 1000, 0)
             time.sleep(0.005)
@@ -181,11 +181,12 @@ class TestWindows:
     def test_idle_time_is_in_no_window(self, tmp_path: Path) -> None:
         recorder = Recorder(spool := Spool(tmp_path), "app", "r")
         time.sleep(0.05)
+        idle = time.time()
         recorder.flush()
         recorder.record(0, 1000, 0)
         recorder.close()
         (window,) = spool.windows()
-        assert window.end_s - window.start_s < 0.05
+        assert window.start_s > idle - 0.01
 
 
 class Trial:

@@ -306,7 +306,7 @@ class TestLock:
         for call in calls:
             with pytest.raises(DeviceError) as caught:
                 call()
-            told = rf"another push or rollback is at work on this device: the test \(process {other.pid}\), for \d s"
+            told = rf"another push or rollback is at work on this device: the test \(process {other.pid}\), for \d+ s"
             assert re.fullmatch(told, caught.value.message)
             assert caught.value.hint == "try again when it is done"
         assert len(list(place.iterdir())) == 4

@@ -275,8 +275,7 @@ class TestReporting:
             for future in [session.predict_async(X) for _ in range(10)]:
                 future.result(TIMEOUT_S)
         (window,) = Spool(home / "reports" / APP).windows()
-        assert percentile(window.buckets, 0.5) < 0.1e9
-        assert percentile(window.stages["queue"], 0.9) > 0.1e9
+        assert percentile(window.stages["queue"], 0.9) > 3 * percentile(window.buckets, 0.5) > 3 * 0.02e9
         assert {name: sum(each.values()) for name, each in window.stages.items()} == dict.fromkeys(STAGES, 10)
 
 

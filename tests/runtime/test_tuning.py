@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,11 +24,19 @@ from tests.runtime.bundles import APP, contents, install, linear, write
 
 SHARES = st.lists(st.floats(0.01, 100), max_size=tuning.ROUNDS)
 ENGINE = '''
-import os, time
+import os
 import numpy as np
+from types import SimpleNamespace
 from edgekit_runtime import tuning
 
-tuning.is_busy = lambda cores: False  # other tests run beside this one
+now = [0.0]
+
+def sleep(seconds):
+    now[0] += seconds
+
+# other tests run beside this one: what they leave of the processor is no matter of it
+tuning.is_busy = lambda cores: False
+tuning.time = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0], sleep=sleep)
 
 def load(model, options):
     return Sleepy(options)
@@ -43,7 +51,7 @@ class Sleepy:
     def run(self, feeds):
         if self.options.threads == 2 and self.name == "brittle":
             os.kill(os.getpid(), 11)
-        time.sleep(0.02 / self.options.threads)
+        sleep(0.02 / self.options.threads)
         weights = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
         return {{"y": feeds["x"] @ weights}}
 
@@ -97,15 +105,24 @@ def test_choices_are_few_and_without_what_is_declared(monkeypatch: pytest.Monkey
     assert found == [(2, (6, 7)), (8, ()), (2, ()), (1, ())]
 
 
-def sleeping(seconds: float) -> Callable[[], object]:
-    return lambda: time.sleep(seconds)
+def test_a_duel_ends_early_when_it_is_lost_or_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which only calls and pauses take any time."""
+    now, calls = [0.0], list[float]()
 
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
 
-def test_a_duel_ends_early_when_it_is_lost_or_the_time_is_up() -> None:
-    started = time.monotonic()
-    assert tuning.duel(sleeping(0.002), sleeping(0.004), started + 60) == 1.0
-    assert tuning.duel(sleeping(0.02), sleeping(0.001), 0.0) == 1.0
-    assert time.monotonic() - started < 1
+    def taking(seconds: float) -> Callable[[], object]:
+        return lambda: (calls.append(seconds), sleep(seconds))
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr(tuning, "time", clock)
+    assert tuning.duel(taking(0.002), taking(0.004), 60.0) == 1.0
+    assert (calls.count(0.002), calls.count(0.004)) == (3 * tuning.LEAST_ROUNDS, 2 * tuning.LEAST_ROUNDS)
+    assert tuning.duel(taking(0.02), taking(0.001), now[0]) == 1.0
+    assert not {0.02, 0.001} & set(calls)
+    assert tuning.duel(taking(0.02), taking(0.001), now[0] + 0.1) == pytest.approx(0.05)
+    assert calls.count(0.02) < tuning.ROUNDS
 
 
 def test_threads_of_an_engine_stay_on_its_cores_and_the_caller_s_does_not() -> None:
@@ -130,7 +147,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     place = distribution.engine(tmp_path / "site", name, ENGINE.format(name=name))
     monkeypatch.setenv("PYTHONPATH", str(place))
     monkeypatch.syspath_prepend(str(place))
-    monkeypatch.setattr(tuning, "is_busy", tuning.is_busy)  # the engine changes it in this process, too
+    for each in ("is_busy", "time"):
+        monkeypatch.setattr(tuning, each, getattr(tuning, each))  # the engine changes it in this process, too
     return name
 
 
@@ -138,11 +156,11 @@ def test_the_fastest_is_found_at_the_proof_kept_and_used(home: Path, signer: Sig
     release = install(write(home.parent / "b", signer, contents(1, engines=(EngineNeed(engine),))), home)
     proof = attempts.settle(home, release).state.proof
     assert proof["ok"]
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
     if engine == "brittle":  # what is faster crashes: the proof holds as it was
         assert "tuned" not in proof
         return
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one core")
     assert proof["tuned"]["threads"] >= 2
     assert 0.3 < proof["tuned"]["faster"] < 1
     switches.activate(home, APP, release.digest)
