@@ -34,7 +34,7 @@ __all__ = ["postgresql", "postgresql_url", "sqlite_url", "url"]  # fixtures
 
 NAMES = [f"d{number}" for number in range(5)]
 HIDDEN = Privacy(CENTRAL, 8, 1e-3, 0.5, 2.0, tuple(NAMES))
-CENTRALLY = Plan(clip=1.0, quorum=1.0, deadline_s=20, privacy=HIDDEN)
+CENTRALLY = Plan(clip=1.0, quorum=1.0, deadline_s=60, privacy=HIDDEN)
 
 
 @pytest.fixture(autouse=True)
@@ -336,7 +336,7 @@ class TestRounds:
             private.encoding(Plan(clip=1.0, secure=True), 9000)
 
     def test_an_adaptive_clip_is_kept_from_round_to_round_and_release_to_release(self, store: Store) -> None:
-        plan = Plan(clip=0.05, adaptive=True, quorum=1.0, deadline_s=20, more=1)
+        plan = Plan(clip=0.05, adaptive=True, quorum=1.0, deadline_s=60, more=1)
         ended = running.carry_on(begin(store, plan), ways(store, Learners(), NAMES))
         assert ended.result
         assert ended.plan.clip

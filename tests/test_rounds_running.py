@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from edgekit.errors import ConfigError, RoundError, TransportError
-from edgekit.federated.rounds import beginning, contents, crowd, inviting, lines, running, signatures, states
+from edgekit.federated.rounds import beginning, contents, crowd, gathering, inviting, lines, running, signatures, states
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.evaluating import Score
 from edgekit.federated.rounds.key_book import KeyBook
@@ -66,7 +67,7 @@ def begin(store: Store, names: list[str] = NAMES, weights: Weights = START, **pl
     file = Path(Shelf("given").folder)
     file.mkdir(parents=True, exist_ok=True)
     (file / "start.safetensors").write_bytes(tensor_file.dump(weights, {}))
-    how = Plan(**{"quorum": 1.0, "deadline_s": 20.0, **plan})
+    how = Plan(**{"quorum": 1.0, "deadline_s": 60.0, **plan})
     return beginning.begin(SUBJECT, how, names, given, str(file / "start.safetensors"))
 
 
@@ -307,13 +308,22 @@ class TestStragglers:
             slow.set()
 
         running.carry_on(
-            begin(store, deadline_s=1.0, more=1, config={"epochs": 1}), replace(ways(store, pool, NAMES), ended=ended)
+            begin(store, deadline_s=4.0, more=1, config={"epochs": 1}), replace(ways(store, pool, NAMES), ended=ended)
         )
         assert [letters(each) for each in told.rounds] == ["cccww", "ccccc"]
 
-    def test_the_deadline_ends_it_with_what_is_there(self, store: Store) -> None:
-        slow = threading.Event()
-        ended = running.carry_on(begin(store, deadline_s=0.5), ways(store, Learners({"d4": slow}), NAMES))
+    def test_the_deadline_ends_it_with_what_is_there(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By a clock that stands still until all have come but for one."""
+        slow, now, came = threading.Event(), [0.0], list[str]()
+        monkeypatch.setattr(crowd, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(gathering, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+        def part(round_: Round, part: Part) -> None:
+            came.append(part.device)
+            now[0] = 60.0 if len(came) == 4 else 0.0
+
+        carried = replace(ways(store, Learners({"d4": slow}), NAMES), part=part)
+        ended = running.carry_on(begin(store, deadline_s=60.0), carried)
         slow.set()
         assert (ended.state, letters(ended)) == (DONE, "ccccw")
 

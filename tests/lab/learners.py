@@ -84,7 +84,7 @@ class Learners(ThreadPoolExecutor):
         if isinstance(act, BaseException):
             raise act
         if isinstance(act, threading.Event):
-            assert act.wait(30)
+            assert act.wait(100)
         found = learned(ask)
         if callable(act):
             found = act(found)
