@@ -39,6 +39,12 @@ INTERRUPTED = (130, -signal.SIGINT)
 """A shell shows 130 for both; Python dies by the signal if it hit an import of native code."""
 
 
+def had_begun(status: int, told: str) -> bool:
+    """Whether a command that Ctrl-C has ended was edgekit by then, and not yet Python on the way to it."""
+    early = status == -signal.SIGINT and (not told or told.endswith("KeyboardInterrupt\n"))
+    return not (early or (status == 1 and told.startswith("Fatal Python error: init_import_site: ")))
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command left."""
@@ -282,7 +288,7 @@ def tree(folder: Path) -> dict[str, bytes | str]:
     }
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for something that another process does."""
     end = time.monotonic() + seconds
     while not condition():
