@@ -84,12 +84,12 @@ class TestRun:
 
     def test_it_is_not_waited_for_without_end(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nor for what it leaves behind."""
-        monkeypatch.setattr(hooks, "TIMEOUT_S", 0.3)
+        monkeypatch.setattr(hooks, "TIMEOUT_S", 2.0)
         hook(folder, "pre-push", "#!/bin/sh\nsleep 60 &\necho started\n")
         started = time.monotonic()
-        with pytest.raises(HookError, match=r"hooks/pre-push did not end within 0.3 s: started"):
+        with pytest.raises(HookError, match=r"hooks/pre-push did not end within 2 s: started"):
             hooks.run("pre-push", EVENT, folder, lambda line: None)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
 
 
 class TestAround:

@@ -22,6 +22,7 @@ from edgekit import transports
 from edgekit.errors import CommandError, ConfigError, TransportError, TransportTimeout
 from edgekit.simulate import Simulated
 from edgekit.transports import Transport, local, ssh
+from tests.lab.project import until
 from tests.lab.sshd import device, needs_sshd
 
 __all__ = ["device"]  # a fixture
@@ -75,10 +76,10 @@ class TestRun:
     def test_the_time_begins_after_the_last_piece(self, link: Transport) -> None:
         def pieces() -> Iterator[bytes]:
             for _ in range(6):
-                time.sleep(0.2)
+                time.sleep(1.0)
                 yield b"x"
 
-        assert link.run(["wc", "-c"], stdin=pieces(), timeout_s=1.0).stdout.strip() == b"6"
+        assert link.run(["wc", "-c"], stdin=pieces(), timeout_s=5.0).stdout.strip() == b"6"
         with pytest.raises(TransportTimeout):
             link.run(["sleep", "30"], stdin=(bytes(MIB) for _ in range(100)), timeout_s=0.3)
 
@@ -239,9 +240,9 @@ class TestTalk:
         late = pytest.raises(TransportTimeout, match=r"did not end within 0\.3 s")
         with late, link.talk(["sh", "-c", "echo one; read line; echo two; exec sleep 30"]) as talk:
             assert talk.hear(20) == b"one"
-            time.sleep(0.7)
+            time.sleep(5.5)
             talk.say([b"\n"])
-            assert talk.hear(0.6) == b"two"
+            assert talk.hear(5.0) == b"two"
             time.sleep(0.7)
             talk.hear(0.3)
         assert link.run(["echo", "still here"]).stdout == b"still here\n"
@@ -252,7 +253,7 @@ class TestTalk:
         with pytest.raises(ZeroDivisionError), link.talk(["sh", "-c", program]) as talk:
             talk.say([bytes(8 * MIB)])
             raise ZeroDivisionError
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 25
 
     def test_pieces_that_fail(self, link: Transport) -> None:
         def pieces() -> Iterator[bytes]:
@@ -341,6 +342,14 @@ class TestFiles:
         assert (tmp_path / "elsewhere").stat().st_size == 2 * MIB
 
 
+def runs(pid: int) -> bool:
+    """Whether there is that process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
@@ -379,17 +388,25 @@ class TestLocal:
                 link.run(["true"])
 
     def test_a_timeout_kills_the_whole_group(self, tmp_path: Path) -> None:
-        with transports.connect(f"local:{tmp_path}") as link, pytest.raises(TransportTimeout):
-            link.run(["sh", "-c", "(sleep 0.6; touch survived) & sleep 30"], timeout_s=0.2)
-        time.sleep(0.7)
-        assert not (tmp_path / "survived").exists()
+        pids, timeout_s = tmp_path / "pids", 0.2
+        with transports.connect(f"local:{tmp_path}") as link:
+            while not pids.exists():  # on a busy machine its time may be over before it has begun
+                with pytest.raises(TransportTimeout):
+                    link.run(["sh", "-c", "sleep 600 & echo $$ $! >new; mv new pids; sleep 600"], timeout_s=timeout_s)
+                timeout_s *= 2
+        until(lambda: not any(runs(int(pid)) for pid in pids.read_text().split()))
 
     def test_what_runs_is_killed_when_another_thread_closes_it(self, tmp_path: Path) -> None:
         link = transports.connect(f"local:{tmp_path}")
-        closing = threading.Timer(0.2, link.close)
+
+        def close() -> None:
+            until((tmp_path / "pid").exists)
+            link.close()
+
+        closing = threading.Thread(target=close)
         closing.start()
         with pytest.raises(TransportError, match="nobody waits for sh any longer"):
-            link.run(["sh", "-c", "echo $$ >pid; sleep 30"])
+            link.run(["sh", "-c", "echo $$ >new; mv new pid; sleep 600"])
         closing.join()
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), 0)

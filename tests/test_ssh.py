@@ -189,7 +189,7 @@ def server(answer: bytes | None) -> Iterator[str]:
         def serve() -> None:
             with listener.accept()[0] as peer:
                 peer.sendall(answer or b"")
-                done.wait(10 if answer is None else 0.2)
+                done.wait(60 if answer is None else 0.2)
 
         done = threading.Event()
         thread = threading.Thread(target=serve)
@@ -215,7 +215,7 @@ class TestNobodyThere:
         start = time.monotonic()
         with server(None) as uri:
             assert "pi@127.0.0.1:" in refused(uri).message
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 30
 
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"SSH-1.0-x\r\n"])
     def test_another_server(self, answer: bytes) -> None:

@@ -137,7 +137,7 @@ def test_a_black_hole_is_dead(way: Way, monkeypatch: pytest.MonkeyPatch) -> None
         way.link.loss, silent_s = 1.0, time.monotonic()
         with pytest.raises(TransportTimeout, match="no answer for 3 s while running sh"):
             attempt.result()
-        assert time.monotonic() - silent_s < 8
+        assert time.monotonic() - silent_s < 30
     way.link.loss = 0.0
     again, _ = way.push(bundle)
     assert again.bytes_sent < 400_000

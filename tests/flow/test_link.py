@@ -101,11 +101,13 @@ def test_an_sshd_that_is_killed_costs_one_chunk(way: Way) -> None:
                 if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
                     os.kill(pid, signal.SIGKILL)
 
+    way.wire.rate = 1e6  # so that it is under way for seconds
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill)
         with pytest.raises(ConnectError, match="connection was lost"):
             way.send()
         killed.result()
+    way.wire.rate = 0.0
     way.send()
     assert way.wire.up < way.size + TWICE + 2 * AROUND
 
@@ -113,7 +115,7 @@ def test_an_sshd_that_is_killed_costs_one_chunk(way: Way) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh_pulse, "EVERY_S", 0.2)
-    monkeypatch.setattr(ssh_pulse, "SILENCE_S", 1.0)
+    monkeypatch.setattr(ssh_pulse, "SILENCE_S", 3.0)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -125,9 +127,9 @@ class TestSilence:
         way.wire.rate = 1e6
         with ThreadPoolExecutor(1) as pool:
             falling = pool.submit(self.fall_silent, way, lambda: way.arrived() > 4 * CHUNK)
-            with pytest.raises(TransportTimeout, match="no answer for 1 s while running sh"):
+            with pytest.raises(TransportTimeout, match="no answer for 3 s while running sh"):
                 way.send()
-            assert time.monotonic() - falling.result() < 5
+            assert time.monotonic() - falling.result() < 30
         way.wire.silent, way.wire.rate = False, 0.0
         before = way.wire.up
         way.send()  # whose sshd for the dead connection may live on for hours
@@ -148,7 +150,7 @@ class TestSilence:
                     link.put(Path(__file__), str(tmp_path / "there"))
                 else:
                     link.get(str(tmp_path / "there"), tmp_path / "here")
-            assert time.monotonic() - silent < 5
+            assert time.monotonic() - silent < 30
 
     def fall_silent(self, way: Way, moment: Callable[[], bool]) -> float:
         until(moment)
@@ -174,22 +176,22 @@ class TestSlow:
     def slow(self, way: Way, monkeypatch: pytest.MonkeyPatch) -> Iterator[transports.Transport]:
         monkeypatch.setattr(ssh, "LOOK_S", 0.05)
         with transports.connect(way.uri) as link:
-            way.wire.rate = 500e3
+            way.wire.rate = 150e3
             yield link
 
     def test_input_on_its_way(self, slow: transports.Transport) -> None:
-        assert slow.run(self.COUNT, stdin=bytes(400_000), timeout_s=0.4).stdout.strip() == b"400000"
+        assert slow.run(self.COUNT, stdin=bytes(400_000), timeout_s=1.5).stdout.strip() == b"400000"
 
     def test_output(self, slow: transports.Transport) -> None:
-        assert slow.run(self.SAY, timeout_s=0.4).stdout == bytes(400_000)
+        assert slow.run(self.SAY, timeout_s=1.5).stdout == bytes(400_000)
 
     def test_a_program_that_takes_no_more(self, slow: transports.Transport) -> None:
-        with pytest.raises(TransportTimeout, match=r"sh did not end within 0\.4 s"):
-            slow.run(["sh", "-c", "head -c 100000 >/dev/null; sleep 20"], stdin=bytes(400_000), timeout_s=0.4)
+        with pytest.raises(TransportTimeout, match=r"sh did not end within 1\.5 s"):
+            slow.run(["sh", "-c", "head -c 100000 >/dev/null; sleep 20"], stdin=bytes(400_000), timeout_s=1.5)
 
     def test_one_that_says_a_little_again_and_again(self, slow: transports.Transport) -> None:
         with pytest.raises(TransportTimeout):
-            slow.run(["sh", "-c", "while :; do echo; sleep 0.1; done"], timeout_s=0.4)
+            slow.run(["sh", "-c", "while :; do echo; sleep 0.1; done"], timeout_s=1.5)
 
     def test_one_that_never_ends_to_speak(self, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ssh, "MOST_SAID", 1 << 20)

@@ -223,8 +223,9 @@ class TestAtOnce:
 
     @contextmanager
     def locked(self, lab: Lab) -> Iterator[None]:
-        with subprocess.Popen(["flock", lab.pi.home / "lock", "cat"], stdin=subprocess.PIPE) as holder:
-            assert holder.stdin
-            time.sleep(0.2)
+        command, pipe = ["flock", lab.pi.home / "lock", "sh", "-c", "echo held; cat"], subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
+            assert holder.stdin and holder.stdout
+            assert holder.stdout.readline() == b"held\n"
             yield
             holder.stdin.close()
