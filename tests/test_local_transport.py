@@ -137,7 +137,7 @@ class TestRun:
         start = time.monotonic()
         with pytest.raises(TransportTimeout, match=r"sleep did not end within 0\.3 s"):
             link.run(["sleep", "30"], timeout_s=0.3)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 25
         assert link.run(["echo", "still here"]).stdout == b"still here\n"
 
     def test_too_slow_with_output_held_open(self, link: Transport) -> None:
@@ -145,7 +145,7 @@ class TestRun:
             link.run(["sh", "-c", "sleep 5 & echo started"], timeout_s=0.5)
 
     def test_too_slow_with_a_log_that_never_ends(self, link: Transport) -> None:
-        words = "while :; do head -c 4000 /dev/zero >&2; sleep 0.05; done"
+        words = "while head -c 4000 /dev/zero >&2; do sleep 0.05; done"  # until nobody hears it any more
         with pytest.raises(TransportTimeout):
             link.run(["sh", "-c", words], timeout_s=0.5)
 
@@ -155,11 +155,11 @@ class TestRun:
         with pytest.raises(TransportError, match="says more than 1 MiB"):
             link.run(["cat", "/dev/zero"])
 
-    def test_interrupted_by_the_keyboard(self, link: Transport, interrupting: None) -> None:
+    def test_interrupted_by_the_keyboard(self, link: Transport) -> None:
         start = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), interruption(0.4):
             link.run(["sleep", "30"])
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 25
         assert link.run(["echo", "still here"]).stdout == b"still here\n"
 
     def test_several_threads_share_it(self, link: Transport) -> None:
@@ -167,12 +167,6 @@ class TestRun:
         with ThreadPoolExecutor(6) as pool:
             answers = pool.map(lambda n: link.run(["echo", str(n)]).stdout, range(120))
         assert list(answers) == [f"{n}\n".encode() for n in range(120)]
-
-
-@pytest.fixture
-def interrupting() -> Iterator[None]:
-    with interruption(0.4):
-        yield
 
 
 @contextmanager
@@ -185,9 +179,11 @@ def interruption(after_s: float) -> Iterator[None]:
     before = signal.signal(signal.SIGUSR1, interrupt)
     timer = threading.Timer(after_s, os.kill, [os.getpid(), signal.SIGUSR1])
     timer.start()
-    yield
-    timer.join()
-    signal.signal(signal.SIGUSR1, before)
+    try:
+        yield
+        timer.join()  # it comes, where it has not yet
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 ECHO = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\nprint('rest', end='')"
@@ -265,11 +261,11 @@ class TestTalk:
             talk.hear(20)
             talk.end()
 
-    def test_interrupted_by_the_keyboard(self, link: Transport, interrupting: None) -> None:
+    def test_interrupted_by_the_keyboard(self, link: Transport) -> None:
         start = time.monotonic()
-        with pytest.raises(KeyboardInterrupt), link.talk(["sleep", "30"]) as talk:
+        with pytest.raises(KeyboardInterrupt), interruption(0.4), link.talk(["sleep", "30"]) as talk:
             talk.hear(60)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 25
         assert link.run(["echo", "still here"]).stdout == b"still here\n"
 
 
@@ -327,7 +323,7 @@ class TestFiles:
         """Within a packet too, which an interrupted thread would leave half sent."""
         (tmp_path / "source").write_bytes(os.urandom(8 * MIB))
         for moment in range(1, 31):
-            with interruption(moment * 0.006), pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt), interruption(moment * 0.006):
                 while True:
                     link.put(tmp_path / "source", str(tmp_path / "there"))
             assert link.run(["echo", "on"], timeout_s=10).stdout == b"on\n"
