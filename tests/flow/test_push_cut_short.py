@@ -83,7 +83,7 @@ class TestControlC:
 
 
 class TestLinkCut:
-    PADDING = 12_000_000
+    PADDING = 40_000_000
 
     def cut(self, lab: Lab, moment: Callable[[], object]) -> list[str]:
         """What the push of the same bundle told that came after it."""

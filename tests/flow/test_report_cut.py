@@ -53,6 +53,7 @@ def test_four_cuts_and_then_all_of_it(project: Path, tmp_path: Path, tmp_path_fa
     ):
         equip(device.home, tmp_path_factory.getbasetemp())
         calls = fill(device.home)
+        wire.rate = 4e6  # slow enough to be cut in time
         new, broken, parts = 0, 0, []
         for _ in range(4):
             done = threading.Event()
