@@ -110,7 +110,7 @@ def test_statistics_add_up() -> None:
     counts = tally.counts()
     (told,) = documents.statistics([("m", "1", counts)])["model_stats"]
     assert (told["inference_count"], told["execution_count"]) == (6, 3)
-    assert abs(told["last_inference"] - time.time() * 1e3) < 5000
+    assert abs(told["last_inference"] - time.time() * 1e3) < 60_000
     assert told["inference_stats"]["success"] == {"count": 2, "ns": 100}
     assert told["inference_stats"]["fail"] == {"count": 1, "ns": 9}
     assert told["inference_stats"]["compute_infer"] == {"count": 2, "ns": 60}
