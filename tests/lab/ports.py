@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
-
-_KEPT: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -16,5 +15,5 @@ def free_port() -> int:
     kept = socket.socket()
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     kept.bind(("127.0.0.1", 0))
-    _KEPT.append(kept)
+    atexit.register(kept.close)
     return int(kept.getsockname()[1])
