@@ -83,7 +83,7 @@ class TestControlC:
 
 
 class TestLinkCut:
-    PADDING = 40_000_000
+    PADDING = 12_000_000
 
     def cut(self, lab: Lab, moment: Callable[[], object]) -> list[str]:
         """What the push of the same bundle told that came after it."""
@@ -107,7 +107,10 @@ class TestLinkCut:
     def test_in_the_middle_of_the_model(self, lab: Lab) -> None:
         """What had arrived before it does not go over again."""
         again = self.cut(lab, lambda: self.arrived(lab) > self.PADDING // 3)
-        assert [line.split(",")[0] for line in again] == ["sending model", "proving on the device"]
+        begun = [
+            line.split(",")[0] for line in again if "%" not in line
+        ]  # without how far it is, where that takes long
+        assert begun == ["sending model", "proving on the device"]
 
     def arrived(self, lab: Lab) -> int:
         sizes = 0

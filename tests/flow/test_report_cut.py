@@ -20,7 +20,7 @@ from tests.lab.sshd import needs_sshd, running
 from tests.lab.wire import Wire, through, wired
 
 __all__ = ["project"]  # a fixture
-pytestmark = [needs_sshd, pytest.mark.slow]
+pytestmark = [needs_sshd, pytest.mark.slow, pytest.mark.timeout(300)]
 
 WINDOWS = 1200
 NOW = time.time() - 3 * 86400
