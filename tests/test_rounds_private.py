@@ -324,6 +324,20 @@ class TestRounds:
         assert ended.state == HALTED
         assert (ended.reason or "").startswith("secure aggregation: ")
 
+    @pytest.mark.parametrize(("quorum", "enough"), [(0.2, 3), (0.4, 3), (0.8, 4)])
+    def test_a_sum_waits_for_as_many_as_it_needs_whatever_the_quorum(
+        self, quorum: float, enough: int, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard = list[int]()
+
+        def lost(asks: object, terms: summing.Terms, until: float) -> summing.Sum:
+            heard.append(terms.enough)
+            return summing.Sum((), {}, {}, None, "nobody")
+
+        monkeypatch.setattr(summing, "summed", lost)
+        running.carry_on(begin(store, Plan(clip=1.0, secure=True, quorum=quorum)), ways(store, Learners(), NAMES))
+        assert heard == [enough]
+
     def test_devices_are_asked_to_clip_and_a_secure_task_says_how_to_write(self, store: Store) -> None:
         begun = begin(store, replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0), secure=True))
         asks = list(inviting.asks(begun, 1e9, ways(store, Learners(), NAMES)))

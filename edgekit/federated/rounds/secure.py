@@ -10,6 +10,7 @@ from edgekit.federated.rounds.round import HALTED, RUNNING, Round, Use
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.ways import Ways
 from edgekit_train.device_key import digest_of
+from edgekit_train.letters import LEAST
 
 
 def summed(round_: Round, ways: Ways) -> Round:
@@ -17,7 +18,8 @@ def summed(round_: Round, ways: Ways) -> Round:
     shelf, until = Shelf(round_.key), time.monotonic() + round_.plan.deadline_s
     weights = shelf.start().weights
     round_ = ways.book.note(round_, *(inviting.anew(part, ways) for part in round_.parts))
-    terms = summing.Terms(round_.key, private.size(weights), deciding.quorum(round_), ways.keys.known)
+    enough = max(LEAST, deciding.quorum(round_))  # fewer have no sum, however early they are
+    terms = summing.Terms(round_.key, private.size(weights), enough, ways.keys.known)
     found = summing.summed(list(inviting.asks(round_, until, ways)), terms, until)
     for name, letter in found.masked.items():
         shelf.keep(name, letter, "")
