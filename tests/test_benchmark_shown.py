@@ -31,6 +31,7 @@ from edgekit.federated.rounds.admission import limits
 from edgekit.federated.rounds.round import Plan
 from edgekit.federated.vectors import layout_of
 from edgekit_train import heads
+from edgekit_train.update import MOST_COUNTED
 from tests.lab import chromium
 from tests.lab.demo_store import HOSTILE
 from tests.lab.markup import Tags
@@ -222,6 +223,13 @@ class TestMargins:
         lied = course(devices, terms, Lying(honest(devices, terms), LIES["sign flip ×10"], LIARS))
         assert least < lied.last < most
         assert bool(lied.turned_away) == bool(clip)
+
+    @pytest.mark.parametrize(("clip", "least", "most"), [(None, 0.0, 0.3), (2.0, 0.55, 1.0)])
+    def test_nor_does_one_that_tells_of_many_examples(self, clip: float | None, least: float, most: float) -> None:
+        devices, terms = fleet(UNEVEN), Terms(strategies.fedavg(), clip)
+        lied = course(devices, terms, Lying(honest(devices, terms), LIES["sign flip"], 1, MOST_COUNTED))
+        assert least < lied.last < most
+        assert not lied.turned_away
 
     def test_twenty_devices_learn_under_noise_though_less_the_more_there_is(self) -> None:
         devices = fleet(EVEN)

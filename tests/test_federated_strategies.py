@@ -172,6 +172,29 @@ def test_a_device_with_so_many_times_the_examples_is_as_so_many_devices(table: n
     np.testing.assert_allclose(moved(strategies.fedavg(), heavy), moved(strategies.fedavg(), many), **NEAR)
 
 
+@given(table=tables(2, 8, far=2.0), told=st.integers(1, 100_000), data=st.data())
+def test_with_a_clip_no_device_pulls_further_than_its_share_whatever_it_tells(
+    table: np.ndarray, told: int, data: st.DataObject
+) -> None:
+    table, clip = table / np.float32(SIZE), 2.0  # so is each row shorter
+    liar = data.draw(st.integers(0, len(table) - 1))
+    updates = updates_of(table)
+    lied = [replace(each, examples=told) if at == liar else each for at, each in enumerate(updates)]
+    found = moved(strategies.clipped(strategies.fedavg()), lied)
+    np.testing.assert_allclose(found, table.astype(np.float64).mean(axis=0), **NEAR)
+    without = np.delete(table, liar, axis=0).sum(axis=0) / len(table)
+    assert np.linalg.norm(found - without) <= clip / len(table) * (1 + 1e-6)
+
+
+def test_a_clip_leaves_every_other_rule_as_it_is() -> None:
+    for make in ROBUST:
+        strategy = make(1)
+        assert strategies.clipped(strategy) is strategy
+    for each in MEANS:
+        plain = each()
+        assert replace(strategies.clipped(plain), rule=plain.rule) == plain
+
+
 def test_a_sum_of_a_thousand_is_as_exact_as_one() -> None:
     table = np.full((1000, SIZE), 0.1, np.float32)
     assert moved(strategies.fedavg(), updates_of(table)).tolist() == [np.float32(0.1)] * SIZE

@@ -23,9 +23,9 @@ from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.tables import ROUNDS
 from edgekit.federated.rounds.ways import Ways
 from edgekit.federated.staleness import weight
-from edgekit.federated.strategies import fedavg
+from edgekit.federated.strategies import clipped, fedavg, named
 from edgekit.federated.strategies import single_krum as krum
-from edgekit.federated.strategy import State
+from edgekit.federated.strategy import State, Strategy
 from edgekit.model import Model
 from edgekit.store import Store
 from edgekit.transports import Transport
@@ -186,6 +186,19 @@ class TestRounds:
             Shelf(ended.key).drop_result()
             assert running._combined(replace(ended, state=DECIDED), ways(store, pool, NAMES)) == ended
 
+    @pytest.mark.parametrize("plan", [{"clip": 0.5}, {"clip": 0.5, "strategy": "fedadam"}, {}])
+    def test_where_there_is_a_clip_examples_are_nothing_to_lie_about(self, store: Store, plan: dict[str, Any]) -> None:
+        def boast(update: updates.Update) -> updates.Update:
+            return replace(times(-1)(update), examples=updates.MOST_COUNTED)
+
+        ended = running.carry_on(begin(store, **plan), ways(store, Learners({"d4": boast}), NAMES))
+        came = sent(ended)
+        assert [each.examples for each in came] == [30] * 4 + [100_000]
+        alike = [replace(each, examples=1) for each in came] if plan else came
+        strategy = named(ended.plan.strategy, {})
+        want = strategy.aggregate(strategy.init(START), alike)
+        assert result(ended) == states.dump(want, strategy.name)
+
     def test_too_few_halt_it_and_a_resume_asks_who_is_missing(self, store: Store) -> None:
         away, reason = {"d1": AWAY, "d3": BROKEN}, "3 of 5 updates; krum needs 5 updates"
         halted = running.carry_on(begin(store, strategy="krum"), ways(store, Learners(away), NAMES))
@@ -265,20 +278,22 @@ class TestStragglers:
             lines.cut("one")
         assert closed == ["late"]
 
-    def test_the_next_round_may_use_it_aged(self, store: Store) -> None:
-        last = self.two_rounds(store, late=True)
+    @pytest.mark.parametrize(("clip", "strategy"), [(None, fedavg()), (0.5, clipped(fedavg()))])
+    def test_the_next_round_may_use_it_aged(self, clip: float | None, strategy: Strategy, store: Store) -> None:
+        last = self.two_rounds(store, late=True, clip=clip)
         assert [(use.device, use.behind) for use in last.used] == [*((name, 0) for name in NAMES[:4]), ("d4", 1)]
         first = Book(store).find("/project", 1)
         late = updates.parse(Shelf(first.key).update("d4", last.used[-1].digest), 1 << 20)
         made = {name: array * np.float32(weight(1)) for name, array in late.delta.items()}
-        want = fedavg().aggregate(State(Shelf(first.key).result()[0].weights), [*sent(last), replace(late, delta=made)])
+        begun = State(Shelf(first.key).result()[0].weights)
+        want = strategy.aggregate(begun, [*sent(last), replace(late, delta=made)])
         assert result(last) == states.dump(want, "fedavg")
 
     def test_but_only_where_it_is_wanted(self, store: Store) -> None:
         last = self.two_rounds(store, late=False)
         assert [use.device for use in last.used] == NAMES[:4]
 
-    def two_rounds(self, store: Store, *, late: bool) -> Round:
+    def two_rounds(self, store: Store, *, late: bool, clip: float | None = None) -> Round:
         """In the first, the last device is late; in the second it is away, and another one waits for the late one."""
         slow, noted = threading.Event(), threading.Event()
         pool = Learners({"d4": slow})
@@ -292,7 +307,8 @@ class TestStragglers:
                 noted.set()
 
         carried = replace(ways(store, pool, NAMES), ended=ended, part=part)
-        return running.carry_on(begin(store, quorum=0.8, more=1, late=late, config={"epochs": 1}), carried)
+        plan = {"quorum": 0.8, "more": 1, "late": late, "clip": clip, "config": {"epochs": 1}}
+        return running.carry_on(begin(store, **plan), carried)
 
     def test_those_of_a_round_before_hold_up_the_next_one_no_longer_than_they_work(
         self, store: Store, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,8 @@ FARTHEST = 10.0
 @dataclass(frozen=True)
 class Limits:
     """``norm``: the longest that a delta may be (L2, all arrays together). ``examples``: the most that a device can
-    have learned from, since the mean weighs by them. ``clipped``: devices hold the norm themselves, and exactly.
+    have learned from, since a mean without a clip weighs by them. ``clipped``: devices hold the norm themselves, and
+    exactly.
     """
 
     norm: float
@@ -30,6 +31,13 @@ class Limits:
 def unclipped(base: Weights) -> Limits:
     """Where nobody has said how far a device may go from the weights ``base``."""
     return Limits(FARTHEST * max(1.0, norm(base)), MOST_COUNTED)
+
+
+def clipped(base: Weights, clip: float, noise: float) -> Limits:
+    """Where devices shorten what they have learned to ``clip``, and then add noise of that deviation to each number."""
+    numbers: float = sum(array.size for array in base.values())
+    most = clip + noise * (numbers**0.5 + 6)  # beyond six deviations is nobody
+    return Limits(1.001 * most, MOST_COUNTED, clipped=True)
 
 
 def reasons(update: Update, base: Weights, limits: Limits) -> list[str]:

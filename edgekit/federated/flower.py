@@ -15,11 +15,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy as FlowersStrategy
 
 from edgekit.errors import BrokenUpdate, RoundError
-from edgekit.federated import checks
 from edgekit.federated.checks import Limits
-from edgekit.federated.flower_replies import medians, update_of
+from edgekit.federated.flower_replies import limits_of, medians, update_of
+from edgekit.federated.strategies import clipped
 from edgekit.federated.strategy import State, Strategy
-from edgekit_train.flower_records import ARRAYS, CONFIG, ROUND, record_of, weights_of
+from edgekit_train.flower_records import ARRAYS, CLIP, CONFIG, ROUND, record_of, weights_of
 from edgekit_train.update import Weights
 
 LOG = logging.getLogger("flwr")
@@ -40,25 +40,27 @@ class _Came:
 class FlowerStrategy(FlowersStrategy):  # type: ignore[misc]  # flwr is in an environment of its own
     """Each round goes to all nodes that are connected, as soon as there are ``nodes`` of them, and never fewer than the
     strategy needs. Replies that are late, or fail the checks, take no part; a round with too few others is refused,
-    which leaves the weights as they were.
+    which leaves the weights as they were. Where nodes are told a ``delta-clip``, replies are held to
+    it and count alike.
 
     The metrics of a round tell how many ``devices`` took part, how many replies were ``refused``, and the median of
     each figure that devices tell of their training.
     """
 
     def __init__(self, strategy: Strategy, nodes: int = 1, limits: Limits | None = None) -> None:
-        """``limits``: of the checks; without any those of ``checks.unclipped``."""
+        """``limits``: of the checks; without any those of ``flower_replies.limits_of``."""
         self._strategy, self._limits = strategy, limits
         self._nodes = max(nodes, strategy.least)
         self._state: State | None = None
+        self._told = ConfigRecord()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The weights and the settings, for each node."""
         self._state = self._begun(arrays)
-        told = ConfigRecord({**config, **self._strategy.config, ROUND: server_round})
-        content = RecordDict({ARRAYS: arrays, CONFIG: told})
+        self._told = ConfigRecord({**config, **self._strategy.config, ROUND: server_round})
+        content = RecordDict({ARRAYS: arrays, CONFIG: self._told})
         return [
             Message(content, message_type=MessageType.TRAIN, dst_node_id=node) for node in connected(grid, self._nodes)
         ]
@@ -82,10 +84,11 @@ class FlowerStrategy(FlowersStrategy):  # type: ignore[misc]  # flwr is in an en
 
     def _aggregated(self, replies: list[Message], state: State, came: _Came) -> State:
         """Each update is made twice, to be checked and to be combined, so that no two need to be in memory."""
-        limits = self._limits or checks.unclipped(state.weights)
+        strategy = clipped(self._strategy) if CLIP in self._told else self._strategy
+        limits = self._limits or limits_of(self._told, state.weights)
         sound = [reply for reply in replies if _is_sound(reply, state.weights, limits, came)]
         updates = (update_of(reply, state.weights, limits) for reply in sound)
-        return self._strategy.without(came.broken).aggregate(state, updates)
+        return strategy.without(came.broken).aggregate(state, updates)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

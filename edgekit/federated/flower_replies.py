@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from flwr.app import Message, MetricRecord
 from edgekit.errors import BrokenUpdate, RoundError
 from edgekit.federated import checks
 from edgekit.federated.checks import Limits
-from edgekit_train.flower_records import EXAMPLES, weights_of
+from edgekit_train.clipping import norm
+from edgekit_train.flower_records import CLIP, EXAMPLES, NOISE, weights_of
 from edgekit_train.update import MOST_METRICS, Update, Weights
 
 MOST_LINE = 300
+FLOAT32 = 2.0**-22
+"""By so much of the weights' norm a delta may seem longer: sums and differences are rounded."""
 
 
 def update_of(reply: Message, base: Weights, limits: Limits) -> Update:
@@ -39,6 +43,14 @@ def update_of(reply: Message, base: Weights, limits: Limits) -> Update:
     if wrong := checks.reasons(update, base, limits):
         raise (BrokenUpdate if checks.broken(update, base, limits) else RoundError)("; ".join(wrong))
     return update
+
+
+def limits_of(told: Mapping[str, Any], base: Weights) -> Limits:
+    """What replies to a message with these settings are held to: the clip and the noise, where it has a clip."""
+    if CLIP not in told:
+        return checks.unclipped(base)
+    limits = checks.clipped(base, float(told[CLIP]), float(told.get(NOISE, 0.0)))
+    return replace(limits, norm=limits.norm + FLOAT32 * norm(base))
 
 
 def differences(after: Weights, before: Weights) -> Weights:

@@ -1,4 +1,4 @@
-"""Mean: updates folded into one sum as they come, weighted by their examples; the memory is the same for any number.
+"""Mean: updates folded into one sum as they come, by their examples or all alike; memory is the same for any number.
 
 H. B. McMahan, E. Moore, D. Ramage, S. Hampson, B. Agüera y Arcas, Communication-Efficient Learning of Deep Networks
 from Decentralized Data, AISTATS 2017 (algorithm 1).
@@ -17,11 +17,23 @@ from edgekit_train.update import Update
 
 def by_examples(layout: Layout, updates: Iterable[Update]) -> Wide:
     """The mean of the deltas, float64 [size], each with the weight of its examples; zeros for no updates."""
-    total, weight = np.zeros(layout.size), 0
-    for update in updates:
-        _add(total, layout.flat(update.delta), update.examples)
-        weight += update.examples
-    total /= max(1, weight)
+    return _mean(layout, ((update, update.examples) for update in updates))
+
+
+def alike(layout: Layout, updates: Iterable[Update]) -> Wide:
+    """The mean of the deltas, float64 [size], whatever devices say of their examples; zeros for no updates.
+
+    Of n deltas no longer than a clip none moves it further than clip / n.
+    """
+    return _mean(layout, ((update, 1) for update in updates))
+
+
+def _mean(layout: Layout, weighed: Iterable[tuple[Update, int]]) -> Wide:
+    total, weights = np.zeros(layout.size), 0
+    for update, weight in weighed:
+        _add(total, layout.flat(update.delta), weight)
+        weights += weight
+    total /= max(1, weights)
     return total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from inspect import signature
 from typing import cast
 
@@ -11,7 +12,7 @@ from edgekit.errors import ConfigError, PluginError
 from edgekit.federated import coordinates, krum
 from edgekit.federated.adaptive import Adaptive, adam, yogi
 from edgekit.federated.bulyan import bulyan as by_bulyan
-from edgekit.federated.mean import by_examples
+from edgekit.federated.mean import alike, by_examples
 from edgekit.federated.rows import Rows
 from edgekit.federated.strategy import Strategy, by_rows
 from edgekit.federated.vectors import Wide
@@ -21,7 +22,7 @@ GROUP = "edgekit.strategies"
 
 
 def fedavg() -> Strategy:
-    """The mean by examples (McMahan et al., AISTATS 2017). One liar moves it anywhere."""
+    """The mean by examples (McMahan et al., AISTATS 2017). One liar moves it anywhere, unless it is ``clipped``."""
     return Strategy("fedavg", by_examples)
 
 
@@ -75,6 +76,13 @@ def named(name: str, options: Mapping[str, float]) -> Strategy:
     for option in options.keys() - known.keys():
         raise ConfigError(f"{name}: unknown option {option!r}", f"known: {', '.join(known) or 'none'}")
     return make(**options)
+
+
+def clipped(strategy: Strategy) -> Strategy:
+    """The same where deltas have a clip: a mean counts all devices alike, as how many examples one tells of is nothing
+    that a clip bounds.
+    """
+    return replace(strategy, rule=alike) if strategy.rule is by_examples else strategy
 
 
 def _brought(name: str) -> Callable[..., Strategy]:

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 from edgekit_runtime import releases
 from edgekit_runtime.home import default_home
 from edgekit_train import family, learning, update
-from edgekit_train.flower_records import ARRAYS, CONFIG, EXAMPLES, METRICS, ROUND, record_of, weights_of
+from edgekit_train.flower_records import ARRAYS, CLIP, CONFIG, EXAMPLES, METRICS, NOISE, ROUND, record_of, weights_of
 from edgekit_train.task import Task
 from edgekit_train.trainer import added
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgekit_train.update import Update
 
-TASK = {"trainer": "trainer", "family": "family", "delta-clip": "clip", "delta-noise": "noise"}
+TASK = {"trainer": "trainer", "family": "family", CLIP: "clip", NOISE: "noise"}
 """Settings of a message that are fields of a task."""
 RENAMED = {"proximal-mu": "proximal"}
 """Of Flower's FedProx."""

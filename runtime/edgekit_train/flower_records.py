@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ARRAYS, CONFIG, METRICS, EXAMPLES, ROUND = "arrays", "config", "metrics", "num-examples", "server-round"
 """Flower's own names of the parts of a message, of how many samples were learned from, and of the round's number."""
+CLIP, NOISE = "delta-clip", "delta-noise"
+"""Ours of two settings: how long what was learned may be, and the deviation of what is then added to each number."""
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(..)\{'descr': '<f4', 'fortran_order': (False|True), 'shape': \(([0-9, ]{0,200})\), \} *\n",
     re.DOTALL,

@@ -280,6 +280,9 @@ def test_what_a_reply_says_is_not_taken_on_trust(programs: Programs) -> None:
     assert told["delta"] == {"head.0.bias": [0.5] * 2, "head.0.weight": [[0.5] * 2] * 4}
     assert (told["examples"], told["metrics"]) == (10, {"loss_after": 0.25})
     assert told["medians"] == {"a": 3.0}
+    assert told["by examples"] == pytest.approx([-0.2] * 2)
+    assert told["clipped"] == pytest.approx([-0.1 / 3] * 2)  # whatever it says of its examples
+    assert told["too long"] == pytest.approx([0.1] * 2)
     assert (told["fortran"], told["scalar"]) == (True, 3.0)
 
 

@@ -7,12 +7,14 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from edgekit.errors import RoundError
 from edgekit.federated.checks import Limits
+from edgekit.federated.flower import FlowerStrategy
 from edgekit.federated.flower_replies import medians, update_of
+from edgekit.federated.strategies import fedavg
 from edgekit_train.flower_records import record_of, weights_of
 
 BASE = {"head.0.bias": np.zeros(2, np.float32), "head.0.weight": np.arange(8, dtype=np.float32).reshape(4, 2)}
@@ -22,9 +24,9 @@ HONEST = record_of({name: array + np.float32(0.5) for name, array in BASE.items(
 COUNTED = {"num-examples": 10, "loss_after": 0.25, "odd": float("nan"), "list": [1.0, 2.0]}
 
 
-def sent(arrays: ArrayRecord = HONEST, **metrics: Any) -> Message:
+def sent(arrays: ArrayRecord = HONEST, asked: Message = ASKED, **metrics: Any) -> Message:
     told = {**COUNTED, **{name.replace("_", "-"): value for name, value in metrics.items()}}
-    return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(told)}), reply_to=ASKED)
+    return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(told)}), reply_to=asked)
 
 
 def file(array: np.ndarray) -> bytes:
@@ -51,6 +53,26 @@ def reason(reply: Message) -> str:
     except RoundError as error:
         return str(error)
     return ""
+
+
+class Nodes:
+    """Of Flower's grid, what a round asks it."""
+
+    def get_node_ids(self) -> list[int]:
+        return [7, 8, 9]
+
+
+def come_to(by: dict[int, tuple[float, int]], **settings: float) -> list[float]:
+    """The bias after a round: of each node, how far it says to have moved every number, and on how many samples."""
+    strategy = FlowerStrategy(fedavg())
+    told = ConfigRecord({name.replace("_", "-"): value for name, value in settings.items()})
+    asked: Any = strategy.configure_train(1, record_of(BASE), told, Nodes())
+    replies = []
+    for message in asked:
+        moved, count = by[message.metadata.dst_node_id]
+        arrays = record_of({name: array + np.float32(moved) for name, array in BASE.items()})
+        replies.append(sent(arrays, message, num_examples=count))
+    return [float(each) for each in weights_of(strategy.aggregate_train(1, replies)[0])["head.0.bias"]]
 
 
 GOOD = file(BASE["head.0.bias"])
@@ -86,6 +108,9 @@ def main() -> None:
         "metrics": good.metrics,
         "fortran": bool((fortran == BASE["head.0.weight"]).all()),
         "scalar": weights_of(record_of({"s": np.array(3, np.float32)}))["s"].tolist(),
+        "by examples": come_to({7: (0.1, 10), 8: (0.1, 10), 9: (-0.3, 60)}),
+        "clipped": come_to({7: (0.1, 10), 8: (0.1, 10), 9: (-0.3, 100_000)}, delta_clip=1.0),
+        "too long": come_to({7: (0.1, 10), 8: (0.1, 10), 9: (-0.4, 10)}, delta_clip=1.0),
         "medians": medians([{"a": 1.0, "b": 5.0}, {"a": 3.0}, {"a": 1e9}]),
     }
     print(json.dumps(told))

@@ -11,6 +11,7 @@ from edgekit.errors import RoundError
 from edgekit.federated import checks
 from edgekit.federated.rounds.admission import limits
 from edgekit.federated.rounds.round import Plan
+from edgekit.federated.strategies import clipped
 from edgekit.federated.strategy import State, Strategy
 from edgekit_train.clipping import clip
 from edgekit_train.head_trainer import HeadTrainer
@@ -105,8 +106,9 @@ def _round(state: State, terms: Terms, came: list[Update], told: Course) -> tupl
     sound = [update for update in came if not checks.reasons(update, state.weights, most)]
     found_out = sum(checks.broken(update, state.weights, most) for update in came)
     told = replace(told, turned_away=told.turned_away + len(came) - len(sound))
+    strategy = clipped(terms.strategy) if terms.clip else terms.strategy
     try:
-        return terms.strategy.without(found_out).aggregate(state, sound), told
+        return strategy.without(found_out).aggregate(state, sound), told
     except RoundError as error:
         return state, replace(told, refused=(*told.refused, error.message))
 

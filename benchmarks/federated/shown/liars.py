@@ -13,11 +13,14 @@ from edgekit_train.update import Update, Weights
 
 @dataclass(frozen=True)
 class Lying:
-    """The first ``liars`` of its devices, by their names."""
+    """The first ``liars`` of its devices, by their names. ``examples``: how many they say to have learned from; None
+    for no lie about that.
+    """
 
     source: Source
     lie: Lie
     liars: int
+    examples: int | None = None
     first: dict[str, Weights] = field(default_factory=dict)
 
     def __call__(self, weights: Weights, number: int) -> list[Update]:
@@ -28,4 +31,5 @@ class Lying:
         return [self._bent(each, rng) if each.device in liars else each for each in came]
 
     def _bent(self, update: Update, rng: np.random.Generator) -> Update:
-        return replace(update, delta=self.lie(update.delta, self.first[update.device], rng))
+        delta = self.lie(update.delta, self.first[update.device], rng)
+        return replace(update, delta=delta, examples=self.examples or update.examples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekit.errors import BrokenUpdate, RoundError, SignatureError
 from edgekit.federated import checks
@@ -14,7 +14,7 @@ from edgekit_runtime.trust import public_key
 from edgekit_train import update as updates
 from edgekit_train.clipping import norm
 from edgekit_train.device_key import digest_of
-from edgekit_train.update import MOST_COUNTED, Update, Weights
+from edgekit_train.update import Update, Weights
 
 ROUNDED = 1.5
 """What compression adds to the norm of a clipped delta, by rounding, and by what earlier ones left out."""
@@ -43,11 +43,10 @@ def limits(plan: Plan, base: Weights) -> Limits:
     """The norm that a delta can have: as the plan has it clipped, noised and compressed."""
     if plan.clip is None:
         return checks.unclipped(base)
-    numbers: float = sum(array.size for array in base.values())
-    most = plan.clip + (plan.noise or 0.0) * (numbers**0.5 + 6)  # beyond six deviations is nobody
+    limits = checks.clipped(base, plan.clip, plan.noise or 0.0)
     if plan.compression:
-        return Limits(most * ROUNDED / plan.compression.share, MOST_COUNTED)
-    return Limits(1.001 * most, MOST_COUNTED, clipped=True)
+        return replace(limits, norm=limits.norm * ROUNDED / plan.compression.share, clipped=False)
+    return limits
 
 
 def most_bytes(base: Weights) -> int:

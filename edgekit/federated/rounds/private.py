@@ -21,7 +21,7 @@ from edgekit.federated.privacy.ledger import Ledger, Step
 from edgekit.federated.privacy.rdp import LEAST_NOISE
 from edgekit.federated.privacy.secure_sum import check_rule
 from edgekit.federated.rounds.round import Plan, Round
-from edgekit.federated.strategies import named
+from edgekit.federated.strategies import clipped, named
 from edgekit.federated.strategy import Rule, Strategy
 from edgekit.federated.vectors import Layout, Wide
 from edgekit_train.fixed_point import Encoding
@@ -45,7 +45,7 @@ def strategy(plan: Plan) -> Strategy:
     if plan.secure:
         check_rule(found)
     if not plan.central:
-        return found
+        return found if plan.clip is None else clipped(found)
     if found.rule is not by_examples:
         raise RoundError(
             f"{found.name} and central noise exclude each other: that is for a sum, in which no update is compared",
