@@ -14,6 +14,7 @@ import pytest
 from edgekit.cli import passing
 from edgekit.errors import ConfigError, EdgekitError, PrivacySpent, RoundError
 from edgekit.federated.paired import Paired
+from edgekit.federated.privacy.central import Central
 from edgekit.federated.privacy.ledger import Budget, Ledger, Step, local
 from edgekit.federated.rounds import beginning, fitting, inviting, private, running, signatures, summing
 from edgekit.federated.rounds.book import Book
@@ -26,6 +27,7 @@ from edgekit.store import Store
 from edgekit_train import task as tasks
 from edgekit_train import tensor_file
 from edgekit_train.compression import Compression
+from edgekit_train.fixed_point import Encoding
 from edgekit_train.update import Update
 from tests.lab.databases import postgresql, postgresql_url, sqlite_url, url
 from tests.lab.learners import START, SUBJECT, Learners, ways
@@ -176,6 +178,16 @@ class TestTheNoise:
         sums = np.array([rule(layout_of(START), [mean]) for _ in range(400)]) * 2.5
         assert (sums.mean(), sums.std()) == (pytest.approx(20, abs=0.15), pytest.approx(2.0, rel=0.1))
 
+    def test_which_is_for_clips_that_were_written_in_fixed_point(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of 2^20 devices a step is a 2048th of the clip, and a device moves the sum by half of it in every number."""
+        found = list[float]()
+        monkeypatch.setattr(Central, "released", lambda self, total: found.append(self.clip) or total)
+        many = replace(HIDDEN, among=tuple(map(str, range(1 << 20))))
+        mean = Update("digits", "sha256:0", "a" * 32, "x", 4, START)
+        private.strategy(replace(CENTRALLY, secure=True, privacy=many)).rule(layout_of(START), [mean])
+        numbers = layout_of(START).size
+        assert found == [pytest.approx((1 + numbers**0.5 / 2 / 2047) * (1 + 2**-3), rel=1e-6)]
+
 
 class TestWhoTakesPart:
     def test_each_by_a_coin_each_round_anew(self) -> None:
@@ -221,7 +233,7 @@ class TestTheClip:
         assert private.following(fixed).clip == 1.0
 
 
-@pytest.mark.parametrize(("plan", "counts"), [(CENTRALLY, (0, 0)), (Plan(clip=1.0, secure=True), (5, 90))])
+@pytest.mark.parametrize(("plan", "counts"), [(CENTRALLY, (0, 0)), (Plan(clip=1.0), (5, 90))])
 def test_a_bundle_does_not_say_how_many_took_part_where_noise_hides_it(plan: Plan, counts: tuple[int, int]) -> None:
     ended, chain = a_round(plan, result=Result(5, 90, 0.5)), SimpleNamespace(rounds=lambda round_: 1)
     told = passing._origin(ended, "sha256:a", cast("Any", chain), Paired(100, 90, 0, 5))["round"]
@@ -315,14 +327,35 @@ class TestRounds:
         assert plan.privacy
         assert LedgerBook(store).ledger(SUBJECT, plan.privacy).entries == ((Step(1.0, 4.5), 1),)
 
-    def test_a_sum_of_garbage_halts_the_round(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def summed(self, store: Store, monkeypatch: pytest.MonkeyPatch, total: np.ndarray) -> Round:
+        """What comes of a round of five devices whose vectors add up to that."""
         begun = begin(store, Plan(clip=1.0, secure=True))
-        garbage = np.full(private.size(START), 0xABCDEF01, np.uint32)
         parts = tuple(Part(name, CAME, Facts("sha256:0", 9, 0, 0.0, masked=True)) for name in NAMES)
-        monkeypatch.setattr(summing, "summed", lambda *words: summing.Sum(parts, {}, {}, garbage, None))
-        ended = running.carry_on(begun, ways(store, Learners(), NAMES))
+        monkeypatch.setattr(summing, "summed", lambda *words: summing.Sum(parts, {}, {}, total, None))
+        return running.carry_on(begun, ways(store, Learners(), NAMES))
+
+    def test_a_sum_of_garbage_halts_the_round(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        ended = self.summed(store, monkeypatch, np.full(private.size(START), 0xABCDEF01, np.uint32))
         assert ended.state == HALTED
-        assert (ended.reason or "").startswith("secure aggregation: ")
+        assert (ended.reason or "").startswith("secure aggregation: a mean of norm 2.5")
+
+    @pytest.mark.parametrize(("times", "state"), [(1.0, DONE), (1.01, HALTED), (3.5, HALTED)])
+    def test_a_mean_that_is_longer_than_the_clip_is_none_of_devices_that_clip(
+        self, times: float, state: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Four are honest, and as long as their clip; the fifth says what makes the mean so many times as long."""
+        encoding, size = private.encoding(Plan(clip=1.0, secure=True), 5), private.size(START)
+        honest = encoding.encode({"all": np.full(size, size**-0.5 * (1 - 1e-6), np.float32)})
+        lie = np.rint((5 * times - 4) * size**-0.5 * encoding.scale)
+        total = (4 * honest.astype(np.int64) + int(lie)).astype(np.uint32)
+        ended = self.summed(store, monkeypatch, total)
+        assert (ended.state, bool(ended.result)) == (state, state == DONE)
+        if ended.result:
+            assert ended.result.moved == pytest.approx(1, abs=1e-5)
+            assert (ended.result.updates, ended.result.examples) == (5, 0)
+        else:
+            why = f"secure aggregation: a mean of norm {times:.3g}, where devices that clip come to 1 at most"
+            assert ended.reason == why
 
     @pytest.mark.parametrize(("quorum", "enough"), [(0.2, 3), (0.4, 3), (0.8, 4)])
     def test_a_sum_waits_for_as_many_as_it_needs_whatever_the_quorum(
@@ -343,11 +376,9 @@ class TestRounds:
         asks = list(inviting.asks(begun, 1e9, ways(store, Learners(), NAMES)))
         asked = tasks.parse(asks[0].task, 1 << 20)
         assert (asked.clip, asked.noise, asked.secure) == (1.0, None, private.encoding(begun.plan, 5))
-        assert asked.secure
-        assert (asked.secure.parties, asked.secure.most_examples) == (5, 1)
-        assert private.encoding(Plan(clip=1.0, secure=True), 5).most_examples == 1000
-        with pytest.raises(RoundError, match="a secure sum of 9000 devices"):
-            private.encoding(Plan(clip=1.0, secure=True), 9000)
+        assert asked.secure == Encoding(1.0, 5)
+        with pytest.raises(RoundError, match="a secure sum of 9000000 devices"):
+            private.encoding(Plan(clip=1.0, secure=True), 9_000_000)
 
     def test_an_adaptive_clip_is_kept_from_round_to_round_and_release_to_release(self, store: Store) -> None:
         plan = Plan(clip=0.05, adaptive=True, quorum=1.0, deadline_s=60, more=1)

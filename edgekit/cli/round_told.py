@@ -60,8 +60,8 @@ def learned(facts: Facts) -> str:
 
 
 def outcome(result: Result) -> str:
-    updates, samples = counted(result.updates, "update"), counted(result.examples, "sample")
-    came = f"{updates} of {samples}, weights moved by {result.moved:.3g}"
+    samples = f" of {counted(result.examples, 'sample')}" if result.examples else ""
+    came = f"{counted(result.updates, 'update')}{samples}, weights moved by {result.moved:.3g}"
     if result.accuracy is None:
         return came
     moved = f"{percent(result.before)} → {percent(result.accuracy)}"

@@ -105,9 +105,9 @@ def _secure(value: object) -> Encoding | None:
     if value is None:
         return None
     said = fields.table(value)
-    if set(said) != {"most", "parties", "most_examples"}:
-        raise ValueError("a secure sum has a largest number, parties and examples")
-    return Encoding(fields.number(said["most"]), fields.count(said["parties"]), fields.count(said["most_examples"]))
+    if set(said) != {"most", "parties"}:
+        raise ValueError("a secure sum has a largest number and parties")
+    return Encoding(fields.number(said["most"]), fields.count(said["parties"]))
 
 
 def _check(task: Task) -> None:

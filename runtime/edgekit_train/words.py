@@ -72,7 +72,7 @@ def secure(home: Path, app: str, round_id: str) -> dict[str, Any]:
         done = update.parse(learning.learn(home, asked, {}).update, MOST)
         files.forget_older()
     assert asked.secure
-    return part.take(asked.secure.encode(done.delta, done.examples))
+    return part.take(asked.secure.encode(done.delta))
 
 
 def forget(home: Path, app: str, round_id: str) -> dict[str, Any]:

@@ -81,18 +81,18 @@ def added_up(updates: list[Update], gone: dict[str, str]) -> Update:
     """
     told, encoding = updates[0], Encoding(MOST, len(updates))
     parties = {each.device: Party(told.round, each.device) for each in updates}
-    host = SecureSum(told.round, 1 + sum(array.size for array in told.delta.values()))
+    host = SecureSum(told.round, sum(array.size for array in told.delta.values()))
     for name in _there(parties, gone, "enrol"):
         host.enrol(parties[name].advert())
     roster = host.roster()
     for name in _there(parties, gone, "share"):
         host.share(parties[name].share(roster))
-    mailboxes, vectors = host.mailboxes(), {each.device: encoding.encode(each.delta, 1) for each in updates}
+    mailboxes, vectors = host.mailboxes(), {each.device: encoding.encode(each.delta) for each in updates}
     for name in _there(parties, gone, "add"):
         host.add(parties[name].mask(mailboxes[name], vectors[name]))
     _opened(host, parties, gone)
-    mean, examples = encoding.decode(host.total(), told.delta)
-    return replace(told, device="sum", examples=examples, delta=mean, metrics={})
+    total, count = host.total(), len(_there(parties, gone, "add"))
+    return replace(told, device="sum", examples=count, delta=encoding.decode(total, count, told.delta), metrics={})
 
 
 def _opened(host: SecureSum, parties: dict[str, Party], gone: dict[str, str]) -> None:

@@ -28,10 +28,10 @@ from edgekit_train.fixed_point import Encoding
 from edgekit_train.noise import Randomness
 from edgekit_train.update import Update, Weights
 
-MOST_EXAMPLES = 1000
-"""In a secure sum: a device that has more weighs as if it had so many."""
 BOUND = 1.0
 """The first clip of all, where it follows the devices' norms."""
+FLOAT32 = 2.0**-23
+"""By so much of their norm two means of neighbouring sums, each rounded by half of it, may be further apart."""
 COUNTED = 20
 """The noise on how many were within the clip: a device in so many, as in the paper; or the sum's, if that is more."""
 
@@ -52,7 +52,7 @@ def strategy(plan: Plan) -> Strategy:
             "choose fedavg, fedprox, fedadam or fedyogi; or --privacy local",
         )
     central = _central(plan)
-    return replace(found, rule=_of_a_sum(central) if plan.secure else central.rule, least=0)
+    return replace(found, rule=_of_a_sum(plan, central) if plan.secure else central.rule, least=0)
 
 
 def settled(plan: Plan, names: Sequence[str], ledger: Ledger) -> Plan:
@@ -103,18 +103,18 @@ def next_clip(round_: Round, randomness: Randomness = os.urandom) -> float | Non
 
 
 def size(weights: Weights) -> int:
-    """Numbers of a vector in a secure sum: those of the weights, and how many examples were learned from."""
-    return 1 + sum(array.size for array in weights.values())
+    """Numbers of a vector in a secure sum: those of the weights."""
+    return sum(array.size for array in weights.values())
 
 
 def encoding(plan: Plan, devices: int) -> Encoding:
-    """How devices of a secure round write their numbers; where noise is added, all weigh alike.
+    """How devices of a secure round write their numbers.
 
     Raises: RoundError for more devices than it can add.
     """
     assert plan.clip
     try:
-        return Encoding(plan.clip, devices, 1 if plan.privacy else MOST_EXAMPLES)
+        return Encoding(plan.clip, devices)
     except ValueError as error:
         raise RoundError(f"a secure sum of {devices} devices: {error}", "select fewer with --to") from error
 
@@ -134,14 +134,19 @@ def _adaptive(plan: Plan) -> AdaptiveClip:
     return AdaptiveClip(plan.clip, max(plan.privacy.expected / COUNTED, plan.privacy.noise))
 
 
-def _of_a_sum(central: Central) -> Rule:
-    """Of one update that is the mean of all: nobody has seen the parts."""
+def _of_a_sum(plan: Plan, central: Central) -> Rule:
+    """Of one update that is the mean of all: nobody has seen the parts. Noise is for what is left of the clip once the
+    parts were written in fixed point, and the mean in float32.
+    """
+    assert plan.privacy
+    devices = max(1, len(plan.privacy.among))
 
     def rule(layout: Layout, updates: Iterable[Update]) -> Wide:
         total = np.zeros(layout.size)
         for update in updates:
             total += float(update.examples) * layout.flat(update.delta)
-        return central.released(total)
+        most = central.clip + encoding(plan, devices).rounding(layout.size)
+        return replace(central, clip=most * (1 + devices * FLOAT32)).released(total)
 
     return rule
 

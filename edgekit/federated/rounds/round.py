@@ -93,7 +93,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Use:
-    """An update that is combined: by the round that it was sent for, ``behind`` rounds ago."""
+    """An update that is combined: by the round that it was sent for, ``behind`` rounds ago.
+
+    ``examples``: as its device says; 0 of a secure sum, where none does.
+    """
 
     key: str
     device: str
@@ -104,7 +107,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Result:
-    """What a round came to. ``moved``: the norm of what was added to the weights.
+    """What a round came to. ``examples``: 0 where no device says. ``moved``: the norm of what was added to the weights.
 
     ``before`` and ``accuracy``: of the float model with the weights before and after, on ``samples`` of the evaluation
     data; None where there are none, or the weights are no head. ``clip``: that of the next round, where it is adaptive.

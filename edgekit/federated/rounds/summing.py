@@ -15,12 +15,15 @@ from edgekit.federated.rounds.circle import Circle, most_bytes
 from edgekit.federated.rounds.round import CAME, FAILED, OFFLINE, Facts, Part, Round
 from edgekit.federated.rounds.seat import Seat
 from edgekit_train import update as updates
+from edgekit_train.clipping import norm
 from edgekit_train.device_key import digest_of
 from edgekit_train.signed_advert import SignedAdvert
 from edgekit_train.update import Update, Weights
 
 TOGETHER = ".together"
 """In place of a device's name, and none that a device can have: of the update that is the mean of all."""
+SLACK = 1e-3
+"""What a norm may be beyond its bound, for rounding in float32."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,19 @@ def _lost(name: str, error: EdgekitError) -> Part:
     return Part(name, OFFLINE if away else FAILED, error=error.as_dict())
 
 
-def mean(round_: Round, total: Vector, weights: Weights) -> tuple[bytes, int]:
-    """The mean of what the devices have learned, as the bytes of one update, and the examples that it is of.
+def mean(round_: Round, total: Vector, weights: Weights) -> bytes:
+    """The mean of what the devices that came have learned, as the bytes of one update, with one example for each.
 
-    Raises: RoundError for a total that no honest devices have.
+    Raises: RoundError for a total that no honest devices have: longer than their clip, as far as that can be known.
     """
-    subject = round_.subject
+    subject, count, encoding = round_.subject, len(round_.of(CAME)), private.encoding(round_.plan, len(round_.parts))
     names = (subject.app, subject.family, round_.key, TOGETHER)  # of whichever releases
     try:
-        delta, examples = private.encoding(round_.plan, len(round_.parts)).decode(total, weights)
+        delta = encoding.decode(total, count, weights)
     except ValueError as error:
         raise RoundError(f"secure aggregation: {error}", "start another round") from error
-    return updates.dump(Update(*names, examples, delta)), examples
+    length, most = norm(delta), encoding.most * (1 + SLACK) + encoding.rounding(total.size)
+    if not length <= most:
+        told = f"a mean of norm {length:.3g}, where devices that clip come to {most:.3g} at most"
+        raise RoundError(f"secure aggregation: {told}", "start another round")
+    return updates.dump(Update(*names, count, delta))
