@@ -371,6 +371,17 @@ class TestRounds:
         running.carry_on(begin(store, Plan(clip=1.0, secure=True, quorum=quorum)), ways(store, Learners(), NAMES))
         assert heard == [enough]
 
+    def test_a_sum_that_is_lost_once_devices_have_given_their_part_is_not_asked_for_again(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its host was killed before it had the sum on the shelf."""
+        begun, carried = begin(store, Plan(clip=1.0, secure=True)), ways(store, Learners(), NAMES)
+        given = carried.book.note(begun, Part("d1", CAME, Facts("sha256:0", 9, 0, 0.0, masked=True)))
+        monkeypatch.setattr(summing, "summed", lambda *words: 1 / 0)
+        ended = running.carry_on(given, carried)
+        assert (ended.state, [part.device for part in ended.of(CAME)]) == (HALTED, ["d1"])
+        assert "the sum is lost" in (ended.reason or "")
+
     def test_devices_are_asked_to_clip_and_a_secure_task_says_how_to_write(self, store: Store) -> None:
         begun = begin(store, replace(CENTRALLY, privacy=replace(HIDDEN, rate=1.0), secure=True))
         asks = list(inviting.asks(begun, 1e9, ways(store, Learners(), NAMES)))

@@ -16,9 +16,10 @@ import pytest
 from edgekit.errors import ConfigError, RoundError, TransportError
 from edgekit.federated.rounds import beginning, contents, crowd, gathering, inviting, lines, running, signatures, states
 from edgekit.federated.rounds.book import Book
+from edgekit.federated.rounds.crowd import Crowd
 from edgekit.federated.rounds.evaluating import Score
 from edgekit.federated.rounds.key_book import KeyBook
-from edgekit.federated.rounds.round import ABORTED, DECIDED, DONE, HALTED, LATE, RUNNING, Part, Plan, Round, Use
+from edgekit.federated.rounds.round import ABORTED, DECIDED, DONE, HALTED, LATE, RUNNING, Facts, Part, Plan, Round, Use
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.federated.rounds.tables import ROUNDS
 from edgekit.federated.rounds.ways import Ways
@@ -33,7 +34,7 @@ from edgekit_runtime import durable
 from edgekit_train import task as tasks
 from edgekit_train import tensor_file
 from edgekit_train import update as updates
-from edgekit_train.update import Weights
+from edgekit_train.update import Update, Weights
 from tests.lab.databases import postgresql, postgresql_url, sqlite_url, url
 from tests.lab.learners import AWAY, BROKEN, START, SUBJECT, Act, Learners, Signer, Told, nowhere, times, ways
 
@@ -310,6 +311,39 @@ class TestStragglers:
         plan = {"quorum": 0.8, "more": 1, "late": late, "clip": clip, "config": {"epochs": 1}}
         return running.carry_on(begin(store, **plan), carried)
 
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_an_update_that_another_host_has_used_is_not_late_as_well(self, store: Store, fails: bool) -> None:
+        """That one decides the first round with the last device; this one still waits for its answer, and goes on."""
+        slow, answered, told = threading.Event(), threading.Event(), Told()
+
+        def last(update: Update) -> Update:
+            assert slow.wait(30)
+            answered.set()
+            if fails:
+                raise RuntimeError("worker lost")
+            return update
+
+        def behind_the_last(update: Update) -> Update:
+            assert answered.wait(30)
+            return update
+
+        def decide(round_: Round, part: Part) -> None:
+            if book.find("/project", 1).state == RUNNING:
+                other = ways(store, Learners(), NAMES)
+                assert len(gathering.gathered(begun, Crowd(other.pool), other).used) == 5
+
+        def ended(round_: Round) -> None:
+            told.rounds.append(round_)
+            pool.acts = {"d3": behind_the_last, "d4": AWAY}
+            slow.set()
+
+        book, pool = Book(store), Learners({"d4": last})
+        begun = begin(store, more=1, late=True, config={"epochs": 1})
+        running.carry_on(begun, replace(ways(store, pool, NAMES), part=decide, ended=ended))
+        assert [[use.device for use in each.used] for each in told.rounds] == [NAMES, NAMES[:4]]
+        assert book.find("/project", 1).parts == told.rounds[0].parts
+        assert letters(told.rounds[0]) == "ccccc"
+
     def test_those_of_a_round_before_hold_up_the_next_one_no_longer_than_they_work(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -484,6 +518,31 @@ class TestBook:
             noted = book.note(begun, Part("d1", "offline"))
             assert (noted.state, noted.used, noted.broken, noted.reason) == (DECIDED, decided.used, 1, None)
             assert book.turn(decided, HALTED, "it cannot be combined").reason == "it cannot be combined"
+
+    @pytest.mark.parametrize(
+        ("first", "second", "kept"),
+        [
+            ("came", "late", "came"),
+            ("came", "failed", "came"),
+            ("came", "waiting", "came"),
+            ("came", "came", "came"),
+            ("late", "offline", "late"),
+            ("late", "late", "late"),
+            ("refused", "late", "late"),
+            ("failed", "came", "came"),
+        ],
+    )
+    def test_a_sound_update_stays_whatever_is_heard_of_its_device_later(
+        self, first: str, second: str, kept: str, url: str
+    ) -> None:
+        """Two hosts may hear of a device, and each knows what it has noted itself."""
+        with Store(url) as store:
+            book, begun = Book(store), begin(store)
+            facts = Facts("sha256:1", 9, 30, 0.5)
+            told = {state: Part("d1", state, facts if state in ("came", "late") else None) for state in LETTERS}
+            book.note(begun, told[first], Part("d0", "offline"))
+            noted = book.note(begun, Part("d2", "offline"), told[second])
+            assert [noted.parts[1].state, noted.parts[1].facts, noted.parts[2].state] == [kept, facts, "offline"]
 
     def test_keys(self, url: str) -> None:
         with Store(url) as store:

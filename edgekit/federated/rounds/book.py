@@ -13,9 +13,11 @@ from sqlalchemy import Connection, Select, func, select, update
 from edgekit.errors import ConfigError
 from edgekit.federated.rounds.round import (
     ABORTED,
+    CAME,
     DECIDED,
     DONE,
     HALTED,
+    LATE,
     RUNNING,
     Facts,
     Part,
@@ -32,6 +34,8 @@ from edgekit.store.engine import insert_new
 UNKEPT = "the round cannot be kept"
 UNREAD = "the round cannot be read"
 BEGIN = "edgekit round start --to all"
+MORE = {CAME: (), LATE: (CAME,)}
+"""What stays where that is noted of a device; for all else what is sound does."""
 
 
 class Book:
@@ -90,14 +94,18 @@ class Book:
         return self._one(select(ROUNDS.c.number).where(ROUNDS.c.follows == round_.number))
 
     def note(self, round_: Round, *parts: Part) -> Round:
-        """What has become of devices of a round; as somebody else has left it, where they have changed its state."""
-        noted = {part.device: replace(part, at_s=time.time()) for part in parts}
+        """What has become of devices of a round; as somebody else has left it, where they know more.
+
+        That is: they have changed its state, or have a sound update of a device that there is something less of now.
+        """
+        noted, known = {part.device: replace(part, at_s=time.time()) for part in parts}, False
         with self._store.transaction(UNKEPT) as connection:
             for name, part in noted.items():
                 own = (PARTS.c.round == round_.number) & (PARTS.c.device == name)
-                connection.execute(update(PARTS).where(own).values(_news(part)))
+                less = own & PARTS.c.state.not_in(MORE.get(part.state, (CAME, LATE)))
+                known |= not connection.execute(update(PARTS).where(less).values(_news(part))).rowcount
             state = connection.execute(select(ROUNDS.c.state).where(ROUNDS.c.number == round_.number)).scalar_one()
-            if state != round_.state:
+            if known or state != round_.state:
                 return _load(connection, round_.number)
         return replace(round_, parts=tuple(noted.get(part.device, part) for part in round_.parts))
 

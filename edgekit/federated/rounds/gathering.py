@@ -44,10 +44,12 @@ def _uses(round_: Round, ways: Ways) -> tuple[Use, ...]:
 
 
 def _hear(round_: Round, heard: Heard, ways: Ways) -> Round:
-    """What is to be kept of an answer; that to a round before is noted there."""
+    """What is to be kept of an answer; that to a round before is noted there, unless another host had it in time."""
     if heard.number == round_.number:
         return _noted(round_, heard, CAME, ways)
-    _noted(ways.book.find(round_.subject.project, heard.number), heard, LATE, ways)
+    before = ways.book.find(round_.subject.project, heard.number)
+    if heard.device not in {part.device for part in before.of(CAME)}:
+        _noted(before, heard, LATE, ways)
     return round_
 
 
