@@ -40,13 +40,13 @@ def reached(device: Device, options: transports.Options) -> Iterator[Transport]:
 
 
 @contextmanager
-def executor(uri: str | None = None) -> Iterator[Executor]:
-    """Threads of this process, or a cluster by its URI, ``dask://HOST:PORT``.
+def executor(uri: str | None = None, width: int = WIDTH) -> Iterator[Executor]:
+    """Threads of this process, ``width`` of them at most, or a cluster by its URI, ``dask://HOST:PORT``.
 
     Raises: ConfigError, ExtraNotInstalled, ConnectError when no scheduler answers there.
     """
     if uri is None:
-        threads = ThreadPoolExecutor(WIDTH, "edgekit-device")
+        threads = ThreadPoolExecutor(width, "edgekit-device")
         try:
             yield threads
         finally:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from edgekit import fleet
+from edgekit.cli.round_told import Teller, status
+from edgekit.federated.rounds.round import ABORTED, Plan, Round, Subject
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.fleet import Device
 from edgekit_train import tensor_file
@@ -94,6 +96,15 @@ def test_a_round_that_halts_is_carried_on_or_ended(here: Path) -> None:
     assert edgekit("round", "abort").stdout == "round 1: aborted\n"
     assert "round 1 was aborted" in edgekit("round", "resume", status=2).line
     assert not (here / "gate" / "rounds" / "faces" / halted["key"]).exists()
+
+
+def test_a_round_that_was_aborted_by_somebody_else_ends_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    aborted = Round(4, "a" * 32, Subject("/project", "faces", "m", "head"), Plan(), ABORTED, 0.0, "model", ())
+    for as_json in (True, False):
+        teller = Teller(as_json)
+        teller.ended(aborted)
+        assert status(teller.rounds) == 1
+    assert capsys.readouterr() == ("", "edgekit: round 4: aborted by somebody else — edgekit round start\n")
 
 
 @pytest.mark.slow

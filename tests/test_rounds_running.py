@@ -475,6 +475,22 @@ class TestAbort:
         assert running.carry_on(ended, carried).state == ABORTED
         assert not (Shelf(begun.key).folder / "result.safetensors").exists()
 
+    @pytest.mark.usefixtures("unsigned")
+    def test_it_is_heard_of_while_a_device_hangs(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Long before that one answers, or the deadline."""
+        monkeypatch.setattr(crowd, "LOOK_S", 0.01)
+        begun, hangs, told = begin(store, deadline_s=600.0), threading.Event(), Told()
+        carried = ways(store, Learners({"d4": hangs}), NAMES)
+
+        def abort(round_: Round, part: Part) -> None:
+            told.parts.append(part)
+            if len(told.parts) == 4:
+                carried.book.turn(begun, ABORTED)
+
+        ended = running.carry_on(begun, replace(carried, part=abort))
+        hangs.set()
+        assert (ended.state, letters(ended)) == (ABORTED, "ccccw")
+
 
 class TestBook:
     def test_what_is_written_is_read_again(self, url: str) -> None:

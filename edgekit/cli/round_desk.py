@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from edgekit.cli import round_privacy
 from edgekit.data.dataset import open_source
 from edgekit.federated.rounds import evaluating
 from edgekit.federated.rounds.book import Book
+from edgekit.federated.rounds.crowd import MOST
 from edgekit.federated.rounds.evaluating import Evaluation, Judge
 from edgekit.federated.rounds.gate_store import Gates
 from edgekit.federated.rounds.generations import Generations
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Desk:
-    """``folder``: for files that are needed for as long as it is open."""
+    """``crowd``: the pool where devices learn. ``folder``: for files that are needed for as long as it is open."""
 
     project: Project
     generations: Generations
     keys: KeyBook
     ledgers: LedgerBook
     pool: Executor
+    crowd: Executor
     folder: Path
     teller: Teller
 
@@ -91,7 +93,7 @@ class Desk:
         key = Path(self.project.signing_key).expanduser() if self.project.signing_key else None
         sign, judge, teller = signing.signer(key).sign, self._judge(model, trainer), self.teller
         heard = (teller.part, teller.ended, teller.line)
-        return Ways(self.pool, self.book, self.keys, self.ledgers, self.fleet, sign, judge, *heard)
+        return Ways(self.crowd, self.book, self.keys, self.ledgers, self.fleet, sign, judge, *heard)
 
     def _judge(self, model: Model | None, trainer: str) -> Judge:
         data = self.project.data.evaluation
@@ -137,7 +139,8 @@ def desk(teller: Teller, executor: str | None = None) -> Iterator[Desk]:
     with (
         Store(os.environ.get("EDGEKIT_STORE")) as store,
         fanout.executor(executor) as pool,
+        nullcontext(pool) if executor else fanout.executor(width=MOST) as crowd,
         tempfile.TemporaryDirectory(prefix="edgekit-round-") as folder,
     ):
         generations = Generations(Book(store), Gates(store), place)
-        yield Desk(project, generations, KeyBook(store, place), LedgerBook(store), pool, Path(folder), teller)
+        yield Desk(project, generations, KeyBook(store, place), LedgerBook(store), pool, crowd, Path(folder), teller)

@@ -11,7 +11,7 @@ from edgekit.cli.connect import show_failure
 from edgekit.cli.output import kibibytes, percent, print_table
 from edgekit.counted import counted
 from edgekit.federated.rounds.gate_store import Gated
-from edgekit.federated.rounds.round import DONE, HALTED, Facts, Part, Result, Round
+from edgekit.federated.rounds.round import ABORTED, DONE, HALTED, Facts, Part, Result, Round
 from edgekit_train import family as families
 
 AGAIN = "'edgekit round resume' asks again, 'edgekit round abort' ends it"
@@ -44,6 +44,8 @@ class Teller:
             click.echo(f"round {round_.number}: {outcome(round_.result)}")
         if round_.state == HALTED and not self.as_json:
             click.echo(f"edgekit: round {round_.number}: {round_.reason} — {AGAIN}", err=True)
+        if round_.state == ABORTED and not self.as_json:
+            click.echo(f"edgekit: round {round_.number}: aborted by somebody else — edgekit round start", err=True)
 
 
 def learned(facts: Facts) -> str:

@@ -20,17 +20,25 @@ def gathered(round_: Round, crowd: Crowd, ways: Ways) -> Round:
     until = time.monotonic() + round_.plan.deadline_s
     round_ = ways.book.note(round_, *(inviting.anew(part, ways) for part in round_.left))
     decision = _decision(round_, ways, over=not round_.of(WAITING))
-    with closing(crowd.heard(round_.number, inviting.asks(round_, until, ways), until)) as answers:
-        while decision.state == RUNNING == round_.state:
-            heard = next(answers, None)
-            round_ = _hear(round_, heard, ways) if heard else round_
-            decision = _decision(round_, ways, over=heard is None)
+    if decision.state == RUNNING == round_.state:
+        round_, decision = _heard_out(round_, crowd, until, ways)
     if round_.state != RUNNING:
         return round_
     ways.line(f"round {round_.number}: {decision.line}")
     if decision.state == HALTED:
         return ways.book.turn(round_, HALTED, decision.line)
     return ways.book.choose(round_, _uses(round_, ways), deciding.broken(round_))
+
+
+def _heard_out(round_: Round, crowd: Crowd, until: float, ways: Ways) -> tuple[Round, Decision]:
+    """Once there is a decision, or somebody else has changed the round's state."""
+    with closing(crowd.heard(round_.number, inviting.asks(round_, until, ways), until)) as answers:
+        for heard in answers:
+            round_ = _hear(round_, heard, ways) if heard else ways.book.note(round_)
+            decision = _decision(round_, ways, over=False)
+            if not decision.state == RUNNING == round_.state:
+                return round_, decision
+    return round_, _decision(round_, ways, over=True)
 
 
 def _decision(round_: Round, ways: Ways, *, over: bool) -> Decision:
