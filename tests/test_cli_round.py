@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from edgekit import fleet
+from edgekit.cli.round_desk import ledgers
 from edgekit.cli.round_told import Teller, status
+from edgekit.federated.rounds.measures import Privacy
 from edgekit.federated.rounds.round import ABORTED, Plan, Round, Subject
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.fleet import Device
@@ -118,10 +120,13 @@ def test_the_same_on_a_cluster(here: Path, cluster: str) -> None:
 
 
 def test_what_cannot_be_is_said_before_any_device_is_asked(here: Path) -> None:
+    (here / "own.safetensors").write_bytes(tensor_file.dump({"w": np.zeros(3, np.float32)}, {}))
+    own = ("--trainer", "own", "--from", "own.safetensors")
     for words, line in (
         (["start", "--strategy", "krum"], "krum needs 5 devices, and 3 are meant"),
         (["start", "--trainer", "own"], "where does 'own' start from?"),
-        (["start", "--set", "a/b=1"], "no device can be asked that: no name: 'a/b'"),
+        (["start", "--set", "a/b=1"], "trainer head: unknown setting 'a/b'"),
+        (["start", *own, "--set", "a/b=1"], "no device can be asked that: no name: 'a/b'"),
         (["start", "--from", "7"], "no round 7 of the project"),
         (["inspect", "1"], "no round 1 of the project"),
         (["inspect", "gate"], "no round of the project"),
@@ -167,6 +172,17 @@ def test_a_hidden_layer_goes_before_what_a_head_has_learned(here: Path) -> None:
     assert Shelf(mlp["key"]).start().weights["head.0.weight"].shape == (8, 32)
     assert mlp["source"] == "round 1"
     assert mlp["result"]["before"] == head["result"]["accuracy"]
+
+
+def test_a_setting_that_no_device_takes_spends_nothing(here: Path) -> None:
+    """Of the budget, of which each device's noise is entered before the device is asked."""
+    hiding = ("--clip", "1.0", "--privacy", "local", "--epsilon", "8", "--delta", "1e-3")
+    line = edgekit("round", "start", *hiding, "--set", "rate=abc", status=2).line
+    assert line == "edgekit: trainer head: rate is 'abc' — give a number from 1e-08 to 1000"
+    assert "no round of the project" in edgekit("round", "show", status=2).line
+    with ledgers() as book:
+        assert book.ledger(Subject(str(here), "faces", "", "head"), Privacy("local", 8, 1e-3)).spent == 0
+    assert not any((here / name / "rounds").exists() for name in NAMES)
 
 
 @pytest.mark.parametrize("word", ["5", "6.5", "some", "100000"])

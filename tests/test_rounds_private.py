@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,36 @@ class TestWhatGoesTogether:
         fitting.check(Plan("fedprox"), 5, "mlp")
         with pytest.raises(ConfigError, match=f"fedprox asks for a proximal term, and {trainer} has none"):
             fitting.check(Plan("fedprox"), 5, trainer)
+
+    @pytest.mark.parametrize(
+        ("trainer", "config", "why"),
+        [
+            ("head", {"rate": "abc"}, "trainer head: rate is 'abc' — give a number from 1e-08 to 1000"),
+            ("bias", {"rate": 1e9}, "trainer bias: rate is 1000000000.0 — give a number from 1e-08 to 1000"),
+            ("mlp", {"epochs": 1.5}, "trainer mlp: epochs is 1.5 — give a whole number from 1 to 1000"),
+            ("mlp", {"seed": float("nan")}, "trainer mlp: seed is nan — give a whole number"),
+            ("head", {"hidden": 64}, "trainer head: unknown setting 'hidden' — known: epochs, batch, rate"),
+            ("moments", {"rate": 0.1}, "trainer moments: unknown setting 'rate' — moments need none"),
+            ("signature", {"momentum": 0.5}, "trainer signature: setting 'momentum' is not one of a training"),
+            ("signature", {"rate": "abc"}, "trainer signature: rate is 'abc'"),
+        ],
+    )
+    def test_a_setting_that_no_device_takes(self, trainer: str, config: dict[str, float | int | str], why: str) -> None:
+        """A device would say the same, after its noise is paid for."""
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            fitting.check(Plan(config=config, clip=1.0, privacy=Privacy(LOCAL, 8, 1e-3)), 5, trainer)
+
+    def test_one_that_the_strategy_asks_for(self) -> None:
+        with pytest.raises(ConfigError, match="trainer head: proximal is -1 — give a number from 0 to 1000"):
+            fitting.check(Plan("fedprox", {"mu": -1}), 5, "head")
+
+    def test_settings_that_devices_take_and_those_of_other_trainers_whatever_they_are(self) -> None:
+        for trainer, config in (
+            ("mlp", {"hidden": 64, "rate": 0.5, "epochs": 3}),
+            ("signature", {"epochs": 3, "rate": 0.5, "seed": 7, "most_bytes": 4096}),
+            ("own", {"rate": "abc", "leaves": 3}),
+        ):
+            fitting.check(Plan(config=config), 5, trainer)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("name", ["median", "trimmed-mean", "krum", "multi-krum", "bulyan"])
     def test_robust_rules_see_no_sums(self, name: str) -> None:

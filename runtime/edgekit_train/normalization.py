@@ -38,11 +38,16 @@ class NormalizationTrainer:
 
     def fit(self, weights: Weights, data: Iterable[Sample], config: Config) -> Fitted:
         """Raises: InvalidInput, TrainingFailed. Memory: four rows of float64, however many the samples."""
-        if config:
-            raise InvalidInput(f"unknown setting {min(config)!r}", "moments need none")
+        check_settings(config)
         size = weights[MEAN].size
         found = moments((checked(x, 0, size, 1) for x, _ in data), size)
         return finished(weights, found[0], found[1], {})
+
+
+def check_settings(config: Config) -> None:
+    """That there is none. Raises: InvalidInput."""
+    if config:
+        raise InvalidInput(f"unknown setting {min(config)!r}", "moments need none")
 
 
 def moments(rows: Iterable[Array], size: int) -> tuple[Weights, int]:

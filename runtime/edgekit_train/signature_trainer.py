@@ -47,7 +47,7 @@ class SignatureTrainer:
 
     def fit(self, weights: Weights, data: Iterable[Sample], config: Config) -> Fitted:
         """Raises: InvalidInput, TrainingFailed, EngineError."""
-        how, interpreter = _settings(config), _interpreter(self.model)
+        how, interpreter = settings_of(config), _interpreter(self.model)
         shape = tuple(interpreter.get_signature_runner("train").get_input_details()["x"]["shape"])
         rng = np.random.default_rng(how.seed)
         held = gathered(data, (int(np.prod(shape[1:])), self.classes), how.most_bytes, rng)
@@ -63,7 +63,8 @@ def weights_of(model: bytes) -> Weights:
     return _weights(_interpreter(model))
 
 
-def _settings(config: Config) -> Settings:
+def settings_of(config: Config) -> Settings:
+    """Raises: InvalidInput for a setting that a file with training signatures does not take."""
     odd = config.keys() - {"epochs", "rate", "seed", "most_bytes"}
     if odd:
         raise InvalidInput(f"setting {min(odd)!r} is not one of a training signature", "it has what its writer gave it")

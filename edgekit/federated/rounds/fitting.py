@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from edgekit.errors import ConfigError
-from edgekit.federated.merging import MOMENTS, SIGNATURE
-from edgekit.federated.rounds import private
+from edgekit.errors import ConfigError, InvalidInput
+from edgekit.federated.merging import HEADS, MOMENTS, SIGNATURE
+from edgekit.federated.rounds import private, tasking
+from edgekit.federated.rounds.hidden import Config
 from edgekit.federated.rounds.round import Plan
+from edgekit_train import normalization, settings, signature_trainer
 from edgekit_train.letters import LEAST
+
+SETTINGS: dict[str, Callable[[Config], object]] = {
+    **dict.fromkeys(HEADS, settings.of),
+    MOMENTS: normalization.check_settings,
+    SIGNATURE: signature_trainer.settings_of,
+}
+"""What looks at the settings on devices, by the trainer; those of others are known there alone."""
 
 
 def check(plan: Plan, devices: int, trainer: str) -> None:
@@ -17,6 +26,15 @@ def check(plan: Plan, devices: int, trainer: str) -> None:
         raise ConfigError(what, hint)
     if "proximal" in private.strategy(plan).config and trainer in (MOMENTS, SIGNATURE):
         raise ConfigError(f"{plan.strategy} asks for a proximal term, and {trainer} has none", "--strategy fedavg")
+    _check_settings(plan, trainer)
+
+
+def _check_settings(plan: Plan, trainer: str) -> None:
+    """That devices take them: where one refuses them, its noise is entered by then. Raises: ConfigError."""
+    try:
+        SETTINGS.get(trainer, dict)(tasking.settings(trainer, plan))
+    except InvalidInput as error:
+        raise ConfigError(f"trainer {trainer}: {error.message}", error.hint) from error
 
 
 def _wrong(plan: Plan) -> Iterator[tuple[str, str]]:
