@@ -16,7 +16,7 @@ from edgekit.federated.rounds.measures import Privacy
 from edgekit.federated.rounds.round import ABORTED, Plan, Round, Subject
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.fleet import Device
-from edgekit_train import tensor_file
+from edgekit_train import heads, tensor_file
 from tests.flow.test_fleet import cluster
 from tests.lab import faces
 from tests.lab.bundles import TARGET
@@ -172,6 +172,29 @@ def test_a_hidden_layer_goes_before_what_a_head_has_learned(here: Path) -> None:
     assert Shelf(mlp["key"]).start().weights["head.0.weight"].shape == (8, 32)
     assert mlp["source"] == "round 1"
     assert mlp["result"]["before"] == head["result"]["accuracy"]
+
+
+def test_weights_of_another_model_or_trainer_begin_no_round(here: Path) -> None:
+    """Nor does the next one begin with them."""
+    for name, weights in {
+        "classes": heads.initial([8, 12]),
+        "features": heads.initial([64, 3]),
+        "nan": {each: np.full_like(array, np.nan) for each, array in shipped().items()},
+    }.items():
+        (here / f"{name}.safetensors").write_bytes(tensor_file.dump(weights, {}))
+    for words, why in (
+        (["--from", "classes.safetensors"], "head.0.bias: shape [12], where the model has [3]"),
+        (["--from", "features.safetensors"], "head.0.weight: shape [64, 3], where the model has [8, 3]"),
+        (["--from", "nan.safetensors"], "head.0.bias: numbers that are not finite"),
+        (["--trainer", "moments", "--from", "nan.safetensors"], "names: 'features.mean', 'features.square' missing"),
+    ):
+        assert why in edgekit("round", "start", *words, status=2).line
+    assert "no round of the project" in edgekit("round", "show", status=2).line
+    document("round", "start", "--set", "epochs=1")
+    assert (
+        "round 1: names: 'features.mean'"
+        in edgekit("round", "start", "--trainer", "moments", "--from", "1", status=2).line
+    )
 
 
 def test_a_setting_that_no_device_takes_spends_nothing(here: Path) -> None:

@@ -42,7 +42,7 @@ def clipped(base: Weights, clip: float, noise: float) -> Limits:
 
 def reasons(update: Update, base: Weights, limits: Limits) -> list[str]:
     """Why an update of the weights ``base`` is not to be used, a line each; none where it is sound."""
-    wrong = [*_names(update.delta, base), *_arrays(update.delta, base)]
+    wrong = misfits(update.delta, base)
     if not wrong:
         wrong += _norm(update.delta, limits.norm)
     if not 1 <= update.examples <= limits.examples:
@@ -52,8 +52,12 @@ def reasons(update: Update, base: Weights, limits: Limits) -> list[str]:
 
 def broken(update: Update, base: Weights, limits: Limits) -> bool:
     """Whether that is what no device sends that does its work: other arrays, or more than its own clip leaves."""
-    odd = any((*_names(update.delta, base), *_arrays(update.delta, base)))
-    return odd or (limits.clipped and any(_norm(update.delta, limits.norm)))
+    return bool(misfits(update.delta, base)) or (limits.clipped and any(_norm(update.delta, limits.norm)))
+
+
+def misfits(arrays: Weights, base: Weights) -> list[str]:
+    """Which arrays are others than in ``base`` by name, dtype or shape, or are not finite, a line each."""
+    return [*_names(arrays, base), *_arrays(arrays, base)]
 
 
 def _names(delta: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from edgekit import fanout
 from edgekit.counted import counted
 from edgekit.errors import ConfigError, RoundError
 from edgekit.federated.merging import HEADS, MOMENTS, SIGNATURE, Moments
-from edgekit.federated.rounds import hidden, private
+from edgekit.federated.rounds import given, hidden, private
 from edgekit.federated.rounds.asking import Live, look
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.round import DONE, RUNNING, Part, Plan, Round, Subject
@@ -90,10 +90,14 @@ class Sources:
         before = self._round(subject, source)
         if before is not None:
             state, of = Shelf(before.key).result()
+            if source is not None:
+                given.check(f"round {before.number}", subject.trainer, state.weights, self.model)
             same = state if of == strategy.name else strategy.init(state.weights)
             return Start(same, f"round {before.number}")
         if source not in (None, MODEL):
-            return Start(strategy.init(_file(Path(str(source)))), str(source))
+            weights = _file(Path(str(source)))
+            given.check(str(source), subject.trainer, weights, self.model)
+            return Start(strategy.init(weights), str(source))
         return Start(strategy.init(self._of_the_model(subject.trainer)), MODEL)
 
     def _of_the_model(self, trainer: str) -> Weights:
