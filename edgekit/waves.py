@@ -16,6 +16,7 @@ from edgekit.errors import ConfigError
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
+YEAR_S = 365 * 24 * 3600.0
 
 
 def share(text: str) -> float:
@@ -27,11 +28,14 @@ def share(text: str) -> float:
 
 
 def duration(text: str) -> float:
-    """``90s``, ``2m`` or ``1h`` in seconds. Raises: ConfigError."""
+    """``90s``, ``2m`` or ``1h`` in seconds, up to a year. Raises: ConfigError."""
     found = _DURATION.fullmatch(text.strip())
     if not found:
         raise ConfigError(f"{text!r} is no duration", "write 90s, 2m or 1h")
-    return float(found[1]) * _SECONDS[found[2]]
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds > YEAR_S:
+        raise ConfigError(f"{text!r} is longer than a year", "write 90s, 2m or 1h")
+    return seconds
 
 
 def sizes(text: str, number: int) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from tests.runtime.learners import features, shipped
 __all__ = ["cluster", "project"]  # fixtures
 
 NAMES = ("gate", "hall", "yard")
+BUDGET = ("--clip", "1.0", "--privacy", "central", "--epsilon", "8", "--delta", "1e-3")
 
 
 @pytest.fixture
@@ -172,6 +173,30 @@ def test_a_hidden_layer_goes_before_what_a_head_has_learned(here: Path) -> None:
     assert Shelf(mlp["key"]).start().weights["head.0.weight"].shape == (8, 32)
     assert mlp["source"] == "round 1"
     assert mlp["result"]["before"] == head["result"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["start", *BUDGET, "--epsilon", "nan"], "Invalid value for '--epsilon': nan is no number to reckon with."),
+        (["start", *BUDGET, "--epsilon", "inf"], "Invalid value for '--epsilon': inf is no number to reckon with."),
+        (["start", *BUDGET, "--delta", "nan"], "Invalid value for '--delta': nan is no number"),
+        (["start", *BUDGET, "--sample", "nan"], "Invalid value for '--sample': nan is no number"),
+        (["start", *BUDGET, "--noise", "inf"], "Invalid value for '--noise': inf is no number"),
+        (["start", "--from", "²"], "²: no weights: "),
+        (["start", "--from", "9" * 23], f"no round {'9' * 23} of the project"),
+        (["show", "9" * 23], f"no round {'9' * 23} of the project"),
+        (["inspect", "9" * 23], f"no round {'9' * 23} of the project"),
+        (["build", "9" * 23], f"no round {'9' * 23} of the project"),
+        (["start", "--deadline", "99999999999999999h"], "'99999999999999999h' is longer than a year — write 90s"),
+        (["start", "--deadline", "0s"], "'0s' is no deadline of a round — write 10m"),
+        (["start", "--strategy", "fedadam", "--option", "rate=nan"], "fedadam: rate is nan — give a finite number"),
+        (["start", "--strategy", "nosuch"], "no strategy 'nosuch' — known: fedavg"),
+    ],
+)
+def test_what_nobody_can_reckon_with_is_a_mistake_of_whoever_wrote_it(here: Path, words: list[str], line: str) -> None:
+    assert line in edgekit("round", *words, status=2).line
+    assert "no round of the project" in edgekit("round", "show", status=2).line
 
 
 def test_weights_of_another_model_or_trainer_begin_no_round(here: Path) -> None:

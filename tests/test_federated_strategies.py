@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.errors import ConfigError, PluginError, RoundError
+from edgekit.errors import ConfigError, RoundError
 from edgekit.federated import rows, staleness, strategies
 from edgekit.federated.strategies import MEANS, ROBUST
 from edgekit.federated.strategy import Strategy
@@ -89,12 +89,26 @@ def test_it_is_found_by_its_name(strategy: Strategy) -> None:
 def test_options_go_to_the_strategy_and_unknown_ones_are_told() -> None:
     assert strategies.named("krum", {"liars": 4}).least == 11
     assert strategies.named("fedadam", {"rate": 0.5}).server == strategies.fedadam(0.5).server
-    with pytest.raises(PluginError, match=r"no strategy 'fedsgd' — known: fedavg, fedprox, .*bulyan"):
+    with pytest.raises(ConfigError, match=r"no strategy 'fedsgd' — known: fedavg, fedprox, .*bulyan"):
         strategies.named("fedsgd", {})
     with pytest.raises(ConfigError, match=r"fedprox: unknown option 'liars' — known: mu"):
         strategies.named("fedprox", {"liars": 1})
     with pytest.raises(ConfigError, match=r"median: liars is -1 — give how many"):
         strategies.named("median", {"liars": -1})
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0, -0.1, 1e4, 10**400])
+@pytest.mark.parametrize("name", ["fedadam", "fedyogi"])
+def test_a_server_steps_at_a_rate_that_is_a_number_and_not_beyond_reason(name: str, rate: float) -> None:
+    """Otherwise it was told only when all devices had trained, and what came of it was not finite."""
+    with pytest.raises(ConfigError, match=f"^{name}: rate is .* — give a (finite )?number"):
+        strategies.named(name, {"rate": rate})
+
+
+@pytest.mark.parametrize("mu", [float("nan"), float("-inf")])
+def test_no_option_is_infinite_or_no_number(mu: float) -> None:
+    with pytest.raises(ConfigError, match=f"fedprox: mu is {mu} — give a finite number"):
+        strategies.named("fedprox", {"mu": mu})
 
 
 def test_the_least_numbers_are_those_of_the_papers() -> None:

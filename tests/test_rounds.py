@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit import plugins
-from edgekit.errors import BrokenUpdate, ConfigError, PluginError, RoundError
+from edgekit.errors import BrokenUpdate, ConfigError, RoundError
 from edgekit.federated import strategies
 from edgekit.federated.checks import Limits
 from edgekit.federated.rounds import admission, beginning, deciding, spelling, states
@@ -152,6 +152,12 @@ class TestSpelling:
         assert spelling.numbers(["liars=2"]) == {"liars": 2}
         with pytest.raises(ConfigError, match="liars=two: no number"):
             spelling.numbers(["liars=two"])
+
+    def test_a_deadline_is_a_second_to_a_week(self) -> None:
+        assert [spelling.deadline(text) for text in ("1", "10m", "168h")] == [1, 600, 604800]
+        for text in ("0s", "0.5s", "169h"):
+            with pytest.raises(ConfigError, match=f"'{text}' is no deadline of a round — write 10m: from 1s to 168h"):
+                spelling.deadline(text)
 
     def test_compression(self) -> None:
         assert spelling.compression("int8") == Compression(1.0, True)
@@ -318,7 +324,7 @@ def test_a_strategy_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert strategies.named("mine", {"share": 0.25}).name == "mine 0.25"
     with pytest.raises(ConfigError, match="mine: unknown option 'liars'"):
         strategies.named("mine", {"liars": 1})
-    with pytest.raises(PluginError, match="known: fedavg, .*, bulyan, mine"):
+    with pytest.raises(ConfigError, match="known: fedavg, .*, bulyan, mine"):
         strategies.named("other", {})
 
 

@@ -53,6 +53,13 @@ def test_what_is_no_duration(text: str) -> None:
         waves.duration(text)
 
 
+@pytest.mark.parametrize("text", ["8761h", "99999999999999999h", "9" * 400])
+def test_nobody_waits_for_longer_than_a_year(text: str) -> None:
+    """No clock counts that far."""
+    with pytest.raises(ConfigError, match="is longer than a year"):
+        waves.duration(text)
+
+
 class TestShare:
     @given(st.sets(st.sampled_from(NAMES), min_size=1), st.sampled_from(NAMES), st.floats(0.01, 1), st.text())
     def test_who_comes_or_goes_moves_nobody_else(self, names: set[str], other: str, part: float, salt: str) -> None:

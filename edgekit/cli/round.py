@@ -212,7 +212,7 @@ def _plan(how: dict[str, Any]) -> Plan:
         how["noise"],
         spelling.compression(how["compress"]) if how["compress"] else None,
         waves.share(how["quorum"]) if how["quorum"] else quorum,
-        waves.duration(how["deadline"]),
+        spelling.deadline(how["deadline"]),
         how["rounds"] - 1,
         how["late"],
         how["accept_new_host_key"],

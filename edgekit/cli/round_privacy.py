@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +15,20 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 AUTO = "auto"
-_POSITIVE, _SHARE = click.FloatRange(min=0, min_open=True), click.FloatRange(min=0, min_open=True, max=1)
-_BELOW_ONE = click.FloatRange(min=0, min_open=True, max=1, max_open=True)
+
+
+class _Finite(click.FloatRange):
+    """A plain one lets NaN through, which is neither above nor below, and infinity where no most is said."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is no number to reckon with.", param, ctx)
+        return number
+
+
+_POSITIVE, _SHARE = _Finite(min=0, min_open=True), _Finite(min=0, min_open=True, max=1)
+_BELOW_ONE = _Finite(min=0, min_open=True, max=1, max_open=True)
 
 
 def options(command: Command) -> Command:

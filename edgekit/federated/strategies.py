@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from inspect import signature
 from typing import cast
 
 from edgekit import plugins
-from edgekit.errors import ConfigError, PluginError
+from edgekit.errors import ConfigError
 from edgekit.federated import coordinates, krum
 from edgekit.federated.adaptive import Adaptive, adam, yogi
 from edgekit.federated.bulyan import bulyan as by_bulyan
@@ -19,6 +20,9 @@ from edgekit.federated.vectors import Wide
 
 GROUP = "edgekit.strategies"
 """Entry points of other packages: functions of numbers by name that give a Strategy."""
+
+
+MOST_RATE = 1e3
 
 
 def fedavg() -> Strategy:
@@ -36,12 +40,12 @@ def fedprox(mu: float = 0.01) -> Strategy:
 
 def fedadam(rate: float = Adaptive.rate) -> Strategy:
     """The mean by examples as a gradient for Adam (Reddi et al., ICLR 2021)."""
-    return Strategy("fedadam", by_examples, server=Adaptive(adam, rate))
+    return Strategy("fedadam", by_examples, server=_adaptive("fedadam", adam, rate))
 
 
 def fedyogi(rate: float = Adaptive.rate) -> Strategy:
     """The mean by examples as a gradient for Yogi (Reddi et al., ICLR 2021)."""
-    return Strategy("fedyogi", by_examples, server=Adaptive(yogi, rate))
+    return Strategy("fedyogi", by_examples, server=_adaptive("fedyogi", yogi, rate))
 
 
 def median(liars: int = 1) -> Strategy:
@@ -70,11 +74,17 @@ def bulyan(liars: int = 1) -> Strategy:
 
 
 def named(name: str, options: Mapping[str, float]) -> Strategy:
-    """``options``: those of its function, or of its entry point. Raises: PluginError, ConfigError for an option."""
+    """``options``: those of its function, or of its entry point.
+
+    Raises: ConfigError for an unknown name, and for an option; PluginError where it cannot be loaded.
+    """
     make = BY_NAME.get(name) or _brought(name)
     known = signature(make).parameters
-    for option in options.keys() - known.keys():
-        raise ConfigError(f"{name}: unknown option {option!r}", f"known: {', '.join(known) or 'none'}")
+    for option, value in options.items():
+        if option not in known:
+            raise ConfigError(f"{name}: unknown option {option!r}", f"known: {', '.join(known) or 'none'}")
+        if not abs(value) < math.inf:
+            raise ConfigError(f"{name}: {option} is {value!r}", "give a finite number")
     return make(**options)
 
 
@@ -86,11 +96,17 @@ def clipped(strategy: Strategy) -> Strategy:
 
 
 def _brought(name: str) -> Callable[..., Strategy]:
-    """Of another package, by the entry-point group. Raises: PluginError for an unknown name."""
+    """Of another package, by the entry-point group. Raises: ConfigError for an unknown name, PluginError."""
     brought = plugins.names(GROUP)
     if name not in brought:
-        raise PluginError(f"no strategy {name!r}", f"known: {', '.join([*BY_NAME, *brought])}")
+        raise ConfigError(f"no strategy {name!r}", f"known: {', '.join([*BY_NAME, *brought])}")
     return cast("Callable[..., Strategy]", plugins.load(GROUP, name))
+
+
+def _adaptive(name: str, grown: Callable[[Wide, Wide, float], Wide], rate: float) -> Adaptive:
+    if not 0 < rate <= MOST_RATE:
+        raise ConfigError(f"{name}: rate is {rate!r}", f"give a number above 0, up to {MOST_RATE:g}")
+    return Adaptive(grown, rate)
 
 
 def _robust(name: str, combine: Callable[[Rows, int], Wide], needs: tuple[int, int], liars: int) -> Strategy:

@@ -113,7 +113,7 @@ class Sources:
     def _round(self, subject: Subject, source: str | None) -> Round | None:
         if source is None:
             return self.book.last_done(subject)
-        if not source.isdigit():
+        if not (source.isascii() and source.isdecimal()):
             return None
         found = self.book.find(subject.project, int(source))
         if found.state != DONE:

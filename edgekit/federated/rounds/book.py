@@ -36,6 +36,8 @@ UNREAD = "the round cannot be read"
 BEGIN = "edgekit round start --to all"
 MORE = {CAME: (), LATE: (CAME,)}
 """What stays where that is noted of a device; for all else what is sound does."""
+MOST_NUMBER = (1 << 31) - 1
+"""That an integer of PostgreSQL holds; SQLite would take a few more."""
 
 
 class Book:
@@ -60,7 +62,7 @@ class Book:
         """The round of that number, or a project's last one. Raises: ConfigError when there is none."""
         last = select(func.max(ROUNDS.c.number)).where(ROUNDS.c.project == project)
         known = select(ROUNDS.c.number).where(ROUNDS.c.number == number, ROUNDS.c.project == project)
-        found = self._one(last if number is None else known)
+        found = self._one(last if number is None else known) if (number or 0) <= MOST_NUMBER else None
         if found is None:
             what = "no round" if number is None else f"no round {number}"
             raise ConfigError(f"{what} of the project in {project}", BEGIN)

@@ -9,6 +9,7 @@ from edgekit.errors import ConfigError
 from edgekit_train.compression import Compression
 
 Setting = float | int | str
+WEEK_S = 7 * 24 * 3600.0
 
 
 def settings(words: Iterable[str]) -> dict[str, Setting]:
@@ -24,6 +25,14 @@ def numbers(words: Iterable[str]) -> dict[str, float]:
             raise ConfigError(f"{name}={value}: no number", f"write {name}=2")
         found[name] = value
     return found
+
+
+def deadline(text: str) -> float:
+    """``10m`` in seconds: one at least, and no more than a program can be waited for. Raises: ConfigError."""
+    seconds = waves.duration(text)
+    if not 1 <= seconds <= WEEK_S:
+        raise ConfigError(f"{text!r} is no deadline of a round", "write 10m: from 1s to 168h")
+    return seconds
 
 
 def compression(text: str) -> Compression:
