@@ -32,11 +32,11 @@ def update_of(reply: Message, base: Weights, limits: Limits) -> Update:
         raise RoundError(f"it answered with an error: {line(reply.error.reason)}")
     arrays, metrics = list(reply.content.array_records.values()), list(reply.content.metric_records.values())
     if len(arrays) != 1 or len(metrics) != 1:
-        raise RoundError(f"{len(arrays)} records of arrays and {len(metrics)} of metrics, where one of each must be")
+        raise BrokenUpdate(f"{len(arrays)} records of arrays and {len(metrics)} of metrics, where one of each must be")
     try:
         delta = differences(weights_of(arrays[0]), base)
     except ValueError as error:
-        raise RoundError(line(str(error))) from error
+        raise BrokenUpdate(line(str(error))) from error
     told, figures = _told(metrics[0])
     where = reply.metadata
     update = Update("flower", "", f"{where.run_id:032x}", f"{where.src_node_id}", told, delta, figures)
@@ -67,14 +67,14 @@ def _less(after: np.ndarray[Any, Any], before: np.ndarray[Any, Any] | None) -> n
 
 
 def _told(metrics: MetricRecord) -> tuple[int, dict[str, float]]:
-    """How many samples were learned from, and the other figures. Raises: RoundError where that is no whole number."""
+    """How many samples were learned from, and the other figures. Raises: BrokenUpdate where that cannot be."""
     examples = metrics.get(EXAMPLES)
     if not isinstance(examples, int):
-        raise RoundError(f"{EXAMPLES!r} is no whole number")
+        raise BrokenUpdate(f"{EXAMPLES!r} is no whole number")
     numbers = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
     finite = {name: float(value) for name, value in numbers.items() if name != EXAMPLES and math.isfinite(value)}
     if len(finite) > MOST_METRICS:
-        raise RoundError(f"{len(finite)} metrics, where at most {MOST_METRICS} can be")
+        raise BrokenUpdate(f"{len(finite)} metrics, where at most {MOST_METRICS} can be")
     return examples, finite
 
 

@@ -276,7 +276,8 @@ def test_a_device_that_has_stopped_is_waited_for_until_the_deadline(fleet: Fleet
 
 def test_what_a_reply_says_is_not_taken_on_trust(programs: Programs) -> None:
     told = printed(programs.host(programs.python, "-P", LIES))
-    assert told["lies"] == REASONS
+    assert {name: tuple(each) for name, each in told["lies"].items()} == REASONS
+    assert told["taking part"] == {"wide": 4, "none": 0}
     assert told["delta"] == {"head.0.bias": [0.5] * 2, "head.0.weight": [[0.5] * 2] * 4}
     assert (told["examples"], told["metrics"]) == (10, {"loss_after": 0.25})
     assert told["medians"] == {"a": 3.0}
@@ -295,22 +296,22 @@ def printed(command: list[str]) -> dict[str, Any]:
 
 
 REASONS = {
-    "error": "it answered with an error: Traceback: no samples [2J",
-    "no arrays": "0 records of arrays and 1 of metrics, where one of each must be",
-    "nan": "head.0.bias: numbers that are not finite",
-    "far": "norm: 1.41e+30, where at most 10 can be",
-    "wide": "'head.0.bias': no float32 array as numpy writes it",
-    "shape": "head.0.bias: shape [3], where the model has [2]",
-    "objects": "'head.0.bias': no float32 array as numpy writes it",
-    "vast": "'head.0.bias': 128 bytes for an array of shape (1099511627776,)",
-    "header": "'head.0.bias': 136 bytes for an array of shape (9,)",
-    "short": "'head.0.bias': 135 bytes for an array of shape (2,)",
-    "empty": "'head.0.bias': no float32 array as numpy writes it",
-    "names": "names: 'more' not in the model",
-    "missing": "names: 'head.0.bias', 'head.0.weight' missing",
-    "examples": "examples: 1099511627776, where 1 to 100 can be",
-    "none": "examples: 0, where 1 to 100 can be",
-    "part": "'num-examples' is no whole number",
-    "list": "'num-examples' is no whole number",
-    "figures": "201 metrics, where at most 100 can be",
+    "error": ("round", "it answered with an error: Traceback: no samples [2J"),
+    "no arrays": ("broken_update", "0 records of arrays and 1 of metrics, where one of each must be"),
+    "nan": ("broken_update", "head.0.bias: numbers that are not finite"),
+    "far": ("round", "norm: 1.41e+30, where at most 10 can be"),
+    "wide": ("broken_update", "'head.0.bias': no float32 array as numpy writes it"),
+    "shape": ("broken_update", "head.0.bias: shape [3], where the model has [2]"),
+    "objects": ("broken_update", "'head.0.bias': no float32 array as numpy writes it"),
+    "vast": ("broken_update", "'head.0.bias': 128 bytes for an array of shape (1099511627776,)"),
+    "header": ("broken_update", "'head.0.bias': 136 bytes for an array of shape (9,)"),
+    "short": ("broken_update", "'head.0.bias': 135 bytes for an array of shape (2,)"),
+    "empty": ("broken_update", "'head.0.bias': no float32 array as numpy writes it"),
+    "names": ("broken_update", "names: 'more' not in the model"),
+    "missing": ("broken_update", "names: 'head.0.bias', 'head.0.weight' missing"),
+    "examples": ("round", "examples: 1099511627776, where 1 to 100 can be"),
+    "none": ("round", "examples: 0, where 1 to 100 can be"),
+    "part": ("broken_update", "'num-examples' is no whole number"),
+    "list": ("broken_update", "'num-examples' is no whole number"),
+    "figures": ("broken_update", "201 metrics, where at most 100 can be"),
 }

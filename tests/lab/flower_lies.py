@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgekit.errors import RoundError
 from edgekit.federated.checks import Limits
 from edgekit.federated.flower import FlowerStrategy
 from edgekit.federated.flower_replies import medians, update_of
-from edgekit.federated.strategies import fedavg
+from edgekit.federated.strategies import fedavg, named
 from edgekit_train.flower_records import record_of, weights_of
 
 BASE = {"head.0.bias": np.zeros(2, np.float32), "head.0.weight": np.arange(8, dtype=np.float32).reshape(4, 2)}
@@ -47,26 +48,41 @@ def bias(data: bytes, **more: Array) -> ArrayRecord:
     return ArrayRecord({**HONEST, "head.0.bias": Array("float32", (2,), "numpy.ndarray", data), **more})
 
 
-def reason(reply: Message) -> str:
+def reason(reply: Message) -> tuple[str, str]:
+    """The kind of the error, and what it says."""
     try:
         update_of(reply, BASE, Limits(10, 100))
     except RoundError as error:
-        return str(error)
-    return ""
+        return error.code, str(error)
+    return "", ""
 
 
+@dataclass(frozen=True)
 class Nodes:
     """Of Flower's grid, what a round asks it."""
 
+    ids: tuple[int, ...]
+
     def get_node_ids(self) -> list[int]:
-        return [7, 8, 9]
+        return list(self.ids)
+
+
+def taking_part(reply: Message) -> int:
+    """In a round of krum, which needs five where one may lie, when one of five answers that."""
+    strategy: Any = FlowerStrategy(named("krum", {"liars": 1}))
+    asked = strategy.configure_train(1, record_of(BASE), ConfigRecord(), Nodes((1, 2, 3, 4, 5)))
+    replies = [
+        Message(reply.content, reply_to=asked[0]),
+        *(Message(sent().content, reply_to=each) for each in asked[1:]),
+    ]
+    return int(strategy.aggregate_train(1, replies)[1]["devices"])
 
 
 def come_to(by: dict[int, tuple[float, int]], **settings: float) -> list[float]:
     """The bias after a round: of each node, how far it says to have moved every number, and on how many samples."""
     strategy = FlowerStrategy(fedavg())
     told = ConfigRecord({name.replace("_", "-"): value for name, value in settings.items()})
-    asked: Any = strategy.configure_train(1, record_of(BASE), told, Nodes())
+    asked: Any = strategy.configure_train(1, record_of(BASE), told, Nodes((7, 8, 9)))
     replies = []
     for message in asked:
         moved, count = by[message.metadata.dst_node_id]
@@ -103,6 +119,7 @@ def main() -> None:
     fortran = weights_of(record_of({"w": np.asfortranarray(BASE["head.0.weight"])}))["w"]
     told = {
         "lies": {name: reason(reply) for name, reply in LIES.items()},
+        "taking part": {name: taking_part(LIES[name]) for name in ("wide", "none")},
         "delta": {name: array.tolist() for name, array in good.delta.items()},
         "examples": good.examples,
         "metrics": good.metrics,
