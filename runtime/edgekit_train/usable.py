@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Usable:
     """Samples by their features, or by the inputs of the model, one at a time.
 
-    What the model does not take, kept for an earlier one of another shape or other classes, is passed over; ``taken``
-    and ``passed`` count. Raises: InvalidInput for a bundle that does not tell its classes; EngineError.
+    What the model does not take, kept for an earlier one of another shape or other classes, is passed over, and so is
+    what is too large to be reckoned with; ``taken`` and ``passed`` count. Raises: InvalidInput for a bundle that does
+    not tell its classes; EngineError.
     """
 
     def __init__(self, session: Session, kept: Iterable[tuple[Inputs, int]], *, by_features: bool) -> None:
@@ -35,7 +36,7 @@ class Usable:
             except InvalidInput:
                 self.passed += 1
                 continue
-            if y < self._classes:
+            if y < self._classes and _is_bounded(row):
                 self.taken += 1
                 yield row, y
             else:
@@ -49,3 +50,10 @@ class Usable:
         if len(fed) != 1:
             raise InvalidInput("a trainer of inputs takes one")
         return next(iter(fed.values()))
+
+
+def _is_bounded(row: Array) -> bool:
+    """Whether float32 holds its numbers and the sum of their squares: features may be larger than inputs."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        flat = np.asarray(row, np.float32).reshape(-1)
+        return bool(np.isfinite(np.dot(flat, flat)))
