@@ -14,7 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy comes: two th
 
 from edgekit_runtime import host
 from edgekit_runtime.home import default_home
-from edgekit_train import words
+from edgekit_train import prints, words
 
 NICE = 10
 """Who serves goes before."""
@@ -46,4 +46,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    prints.over()
+    sys.exit(status)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Mapping
 import numpy as np
 
 from edgekit_runtime import releases, serving
-from edgekit_runtime.errors import InvalidInput
+from edgekit_runtime.errors import EdgekitError, InvalidInput
 from edgekit_runtime.session import Session
-from edgekit_train import family, trainers, update
+from edgekit_train import family, fitting, update
 from edgekit_train.clipping import clip
 from edgekit_train.compression import compress
 from edgekit_train.noise import noised
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgekit_runtime.releases import Release
+    from edgekit_train.fitting import Work
     from edgekit_train.packed import Packed
     from edgekit_train.task import Task
     from edgekit_train.trainer import Fitted
@@ -38,6 +39,12 @@ class Learned:
     residual: Weights | None = None
 
 
+class Untold(TrainingFailed):
+    """Nothing was learned for a task that hides what samples are here, as the reason could tell of them. This device
+    alone has it, as the cause.
+    """
+
+
 @dataclass(frozen=True)
 class _Sent:
     delta: Weights
@@ -50,9 +57,21 @@ def learn(home: Path, task: Task, residual: Weights) -> Learned:
 
     Raises: TrainingFailed, InvalidInput, NotInstalled, BundleError, EngineError.
     """
-    started = time.monotonic()
     release = _release(home, task)
-    fitted = _fitted(home, task, release)
+    with Session.later(lambda: serving.untold(home, release), release.bundle.manifest.interface) as session:
+        work = fitting.Work(task.trainer, session, release.bundle)
+        try:
+            return _learned(home, task, release, work, session, residual)
+        except (EdgekitError, OSError) as error:
+            if task.noise is None and task.secure is None:
+                raise
+            hint = "log in there: audit.log in its home has the reason"
+            raise Untold(f"{task.app}: nothing was learned, and why is told on the device alone", hint) from error
+
+
+def _learned(home: Path, task: Task, release: Release, work: Work, session: Session, residual: Weights) -> Learned:
+    started = time.monotonic()
+    fitted = _fitted(home, task, work, session)
     seconds = {"seconds": round(time.monotonic() - started, 3)}
     try:
         delta, metrics = _bounded(fitted, task)
@@ -76,18 +95,17 @@ def _release(home: Path, task: Task) -> Release:
     return found
 
 
-def _fitted(home: Path, task: Task, release: Release) -> Fitted:
-    kind, kept = trainers.named(task.trainer), Samples(task.app, home)
+def _fitted(home: Path, task: Task, work: Work, session: Session) -> Fitted:
+    kept = Samples(task.app, home)
     if next(iter(kept), None) is None:
         raise TrainingFailed(f"{task.app}: this device has kept no samples", "keep some: edgekit_train.samples.Samples")
-    with Session.later(lambda: serving.untold(home, release), release.bundle.manifest.interface) as session:
-        trainer, usable = kind.make(session, release.bundle), Usable(session, kept, by_features=kind.features)
-        try:
-            return trainer.fit(task.weights or trainer.init(session), usable, task.config)
-        except InvalidInput as error:
-            if usable.taken or not usable.passed:
-                raise
-            raise TrainingFailed(f"{task.app}: none of {usable.passed} samples fits the model that is live") from error
+    usable = Usable(session, kept, by_features=work.kind.features)
+    try:
+        return work.fit(task.weights, usable, task.config)
+    except InvalidInput as error:
+        if usable.taken or not usable.passed:
+            raise
+        raise TrainingFailed(f"{task.app}: none of {usable.passed} samples fits the model that is live") from error
 
 
 def _bounded(fitted: Fitted, task: Task) -> tuple[Weights, dict[str, float]]:

@@ -75,8 +75,8 @@ def named(name: str) -> Kind:
         )
     try:
         found = brought[name].load()
-    except (ImportError, AttributeError) as error:
-        raise TrainingFailed(f"trainer {name!r} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:  # somebody else's module runs
+        raise TrainingFailed(f"trainer {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(found, Kind):
         raise TrainingFailed(f"trainer {name!r} is a {type(found).__name__}", "its entry point names a trainers.Kind")
     return found

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from edgekit_runtime import audit, durable, releases, trust, verify
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.home import held
-from edgekit_train import device_key, family, learning, task, update
+from edgekit_train import device_key, family, learning, prints, task, update
 from edgekit_train.round_files import MOST, RoundFiles
 from edgekit_train.trainer import TrainingFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgekit_train.learning import Learned
     from edgekit_train.task import Task
+    from edgekit_train.update import Weights
 
 
 def key(home: Path) -> dict[str, Any]:
@@ -55,8 +57,18 @@ def _learn(files: RoundFiles) -> None:
     with audit.told(files.home, "learn", app=files.app, round=files.round) as told:
         asked, told["signer"] = _task(files)
         _check_way(asked, secure=False)
-        done = learning.learn(files.home, asked, files.residual(asked) if asked.compression else {})
+        done = _learned(files.home, asked, files.residual(asked) if asked.compression else {}, told)
         files.learned(asked, done.update, done.residual)
+
+
+def _learned(home: Path, asked: Task, residual: Weights, told: dict[str, Any]) -> Learned:
+    """Why nothing was learned stands in the log, where it is not to be told."""
+    try:
+        with prints.aside():
+            return learning.learn(home, asked, residual)
+    except learning.Untold as error:
+        told["cause"] = str(error.__cause__)
+        raise
 
 
 def secure(home: Path, app: str, round_id: str) -> dict[str, Any]:
@@ -69,7 +81,7 @@ def secure(home: Path, app: str, round_id: str) -> dict[str, Any]:
         _check_way(asked, secure=True)
         part = parts.Part(home, files.folder.parent, asked)
         part.check()
-        done = update.parse(learning.learn(home, asked, {}).update, MOST)
+        done = update.parse(_learned(home, asked, {}, told).update, MOST)
         files.forget_older()
     assert asked.secure
     return part.take(asked.secure.encode(done.delta))
