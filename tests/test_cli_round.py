@@ -20,8 +20,9 @@ from edgekit_train import heads, tensor_file
 from tests.flow.test_fleet import cluster
 from tests.lab import faces
 from tests.lab.bundles import TARGET
+from tests.lab.own_trainers import install
 from tests.lab.project import document, edgekit, project
-from tests.runtime.learners import features, shipped
+from tests.runtime.learners import features, seen, shipped
 
 __all__ = ["cluster", "project"]  # fixtures
 
@@ -125,7 +126,8 @@ def test_what_cannot_be_is_said_before_any_device_is_asked(here: Path) -> None:
     own = ("--trainer", "own", "--from", "own.safetensors")
     for words, line in (
         (["start", "--strategy", "krum"], "krum needs 5 devices, and 3 are meant"),
-        (["start", "--trainer", "own"], "where does 'own' start from?"),
+        (["start", "--trainer", "own"], "where does 'own' start from? gate: no trainer 'own' on this device"),
+        (["start", "--trainer", "own", "--from", "model"], "where does 'own' start from?"),
         (["start", "--set", "a/b=1"], "trainer head: unknown setting 'a/b'"),
         (["start", *own, "--set", "a/b=1"], "no device can be asked that: no name: 'a/b'"),
         (["start", "--from", "7"], "no round 7 of the project"),
@@ -135,6 +137,26 @@ def test_what_cannot_be_is_said_before_any_device_is_asked(here: Path) -> None:
     ):
         assert line in edgekit("round", *words, status=2).line
     assert not any((here / name / "rounds").exists() for name in NAMES)
+
+
+def test_a_trainer_of_ones_own_begins_with_what_its_init_gives(here: Path) -> None:
+    """On the first device that has it: of two others one is away, and one lacks it. Then with the last round."""
+    fleet.add(here, Device("attic", "ssh://pi@127.0.0.1:1", TARGET))
+    packages = install(here.parent / "packages", "loud")
+    for name in NAMES[1:]:
+        python = here / name / "env" / "bin" / "python"
+        python.write_text(python.read_text().replace("PYTHONPATH=", f"PYTHONPATH={packages}:"))
+    devices = [word for name in ("attic", *NAMES) for word in ("--to", name)]
+    first, second = document("round", "start", "--trainer", "loud", *devices, "--rounds", "2")["rounds"]
+    assert (first["source"], second["source"]) == ("hall's init", "round 1")
+    begun, ended = Shelf(first["key"]).start().weights, Shelf(first["key"]).result()[0].weights
+    assert begun["mean"].tolist() == [0.25] * 4
+    means = [np.concatenate([x for x, _ in seen(seed=seed)]).mean(axis=0) for seed in (1, 2)]
+    np.testing.assert_allclose(ended["mean"], np.mean(means, axis=0), atol=1e-6)
+    assert [each["state"] for each in first["devices"]] == ["offline", "failed", "came", "came"]
+    assert (
+        edgekit("round", "start", "--trainer", "loud", "--to", "hall").stderr.splitlines()[0].endswith("from round 2")
+    )
 
 
 @pytest.mark.slow

@@ -49,8 +49,9 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
     Each device trains what comes behind the backbone of the release that it serves, and sends the change of the
     weights, signed; its samples stay there. Updates are checked, kept, and combined when the quorum is there or the
     deadline has passed. It begins with what the last round of this model came to, or else with the head of the
-    model; 'edgekit round build' makes a bundle of it. Where too few devices answer for the strategy, the exit status
-    is 3. Without --to, all devices of the fleet.
+    model; with a trainer of your own, with what its init gives on the first device that answers. 'edgekit round build'
+    makes a bundle of it. Where too few devices answer for the strategy, the exit status is 3. Without --to, all
+    devices of the fleet.
 
     \b
     Examples:
@@ -64,7 +65,7 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
     from edgekit.cli.round_desk import desk
     from edgekit.cli.round_told import Teller
     from edgekit.errors import ConfigError
-    from edgekit.federated.rounds import beginning, fitting, running
+    from edgekit.federated.rounds import beginning, fitting, initial, running
     from edgekit.federated.rounds.round import Subject
 
     plan, devices, teller = _plan(how), devices_named(names), Teller(as_json)
@@ -75,7 +76,8 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
         accept = plan.accept_new_host_key
         live = beginning.live(devices, here.project.app or "", here.pool, accept_new_host_key=accept)
         subject, model = Subject(here.place, live.app, live.family, how["trainer"]), here.model(live.family)
-        sources = beginning.Sources(here.book, model, here.moments)
+        init = initial.Asking(devices, here.pool, accept).weights
+        sources = beginning.Sources(here.book, model, here.moments, init)
         plan = here.hiding(plan, subject, [device.name for device in devices])
         begun = beginning.begin(subject, plan, [device.name for device in devices], sources, source)
         teller.begun(begun)

@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("key", words.key)
     add("live", words.live)
+    add("init", words.init, "app", "trainer")
     add("learn", words.learn, "app", "round_id")
     add("secure", words.secure, "app", "round_id")
     add("forget", words.forget, "app", "round_id")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edgekit_train.trainers import Kind
     from edgekit_train.update import Weights
 
+MOST_INIT = 16 << 20
+"""Bytes of weights that a device sends for a round to begin with, as a file."""
 LONGEST = 200
 """The most characters of what somebody else's error says."""
 
@@ -38,7 +40,7 @@ class Work:
         with _telling(self._name):
             given: Any = self._trainer().init(self._session)
         with _told(self._name, "are no weights"):
-            return _arrays(given)
+            return _some(_arrays(given))
 
     def fit(self, weights: Weights, data: Iterable[Sample], config: Config) -> Fitted:
         """``weights``: {} for those of ``init``."""
@@ -94,6 +96,12 @@ def _arrays(given: Any) -> Weights:
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: a number that is not finite")
     return arrays
+
+
+def _some(weights: Weights) -> Weights:
+    if not weights:
+        raise ValueError("nothing in them")
+    return weights
 
 
 def _mapping(given: Any, what: str) -> Mapping[str, Any]:

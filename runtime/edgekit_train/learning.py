@@ -58,7 +58,7 @@ def learn(home: Path, task: Task, residual: Weights) -> Learned:
     Raises: TrainingFailed, InvalidInput, NotInstalled, BundleError, EngineError.
     """
     release = _release(home, task)
-    with Session.later(lambda: serving.untold(home, release), release.bundle.manifest.interface) as session:
+    with _session(home, release) as session:
         work = fitting.Work(task.trainer, session, release.bundle)
         try:
             return _learned(home, task, release, work, session, residual)
@@ -67,6 +67,17 @@ def learn(home: Path, task: Task, residual: Weights) -> Learned:
                 raise
             hint = "log in there: audit.log in its home has the reason"
             raise Untold(f"{task.app}: nothing was learned, and why is told on the device alone", hint) from error
+
+
+def initial(home: Path, app: str, trainer: str) -> tuple[Release, Weights]:
+    """What a trainer begins with for the release that is live. Raises: as ``learn``."""
+    release = releases.current(home, app)
+    with _session(home, release) as session:
+        return release, fitting.Work(trainer, session, release.bundle).init()
+
+
+def _session(home: Path, release: Release) -> Session:
+    return Session.later(lambda: serving.untold(home, release), release.bundle.manifest.interface)
 
 
 def _learned(home: Path, task: Task, release: Release, work: Work, session: Session, residual: Weights) -> Learned:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime import audit, durable, releases, trust, verify
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.home import held
-from edgekit_train import device_key, family, learning, prints, task, update
+from edgekit_train import device_key, family, learning, prints, task, tensor_file, update
+from edgekit_train.fitting import MOST_INIT
 from edgekit_train.round_files import MOST, RoundFiles
 from edgekit_train.trainer import TrainingFailed
 
@@ -36,6 +38,18 @@ def _live(home: Path, app: str) -> dict[str, Any]:
     except EdgekitError as error:
         return {"error": error.as_dict()}
     return {"release": found.digest, "family": family.of(found.bundle.manifest, found.digest)}
+
+
+def init(home: Path, app: str, trainer: str) -> dict[str, Any]:
+    """The weights that a trainer begins with where nobody sends any, by what is live. Raises: as ``learn``."""
+    with prints.aside():
+        release, weights = learning.initial(home, app, trainer)
+    data = tensor_file.dump(weights, {})
+    if len(data) > MOST_INIT:
+        much = f"trainer {trainer!r} begins with {len(data)} bytes, where at most {MOST_INIT} are sent"
+        raise TrainingFailed(much, "edgekit round start --from FILE.safetensors")
+    told = family.of(release.bundle.manifest, release.digest)
+    return {"release": release.digest, "family": told, "weights": base64.b64encode(data).decode()}
 
 
 def learn(home: Path, app: str, round_id: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from edgekit.signing import Signer
 from edgekit_runtime.releases import Release
-from edgekit_train import trainers, words
+from edgekit_train import family, tensor_file, trainers, words
 from edgekit_train.fixed_point import Encoding
 from edgekit_train.trainer import Fitted, TrainingFailed
 from edgekit_train.trainers import Kind
@@ -48,6 +49,39 @@ def test_what_it_prints_is_no_part_of_the_answer(home: Path, live: Release, sign
         "no end of line",
     ):
         assert said in beside
+
+
+def test_what_it_begins_with_is_told(home: Path, live: Release, tmp_path: Path) -> None:
+    """As a file of safetensors, for a host that has no weights; whatever it prints."""
+    answer, beside = ran(home, install(tmp_path / "packages", "loud"), "init", APP, "loud")
+    weights, _ = tensor_file.parse(base64.b64decode(answer["weights"]))
+    assert weights["mean"].tolist() == [0.25] * 4
+    assert (answer["release"], answer["family"]) == (live.digest, family.of(live.bundle.manifest, live.digest))
+    assert "init" in beside
+
+
+@pytest.mark.parametrize(
+    ("gives", "message"),
+    [
+        ({}, "what trainer 'own' gave are no weights: nothing in them"),
+        (None, "what trainer 'own' gave are no weights: a NoneType where arrays by name must be"),
+        ({"a": np.ones(2)}, "what trainer 'own' gave are no weights: a: float64 where float32 must be"),
+        ({"a": np.ones(99, np.float32)}, "trainer 'own' begins with 484 bytes, where at most 300 are sent"),
+        (KeyError("boom"), "trainer 'own' failed: KeyError: 'boom'"),
+    ],
+)
+def test_what_it_cannot_begin_with(
+    home: Path, live: Release, monkeypatch: pytest.MonkeyPatch, gives: Any, message: str
+) -> None:
+    class Begins(Own):
+        def init(self, session: Any) -> Any:
+            return self.fit(None, None, None)
+
+    monkeypatch.setattr(words, "MOST_INIT", 300)
+    bring(monkeypatch, Kind(lambda session, bundle: Begins(gives)))
+    with pytest.raises(TrainingFailed) as caught:
+        words.init(home, APP, "own")
+    assert caught.value.message == message
 
 
 @pytest.mark.parametrize(

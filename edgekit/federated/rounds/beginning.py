@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from edgekit import fanout
 from edgekit.counted import counted
 from edgekit.errors import ConfigError, RoundError
 from edgekit.federated.merging import HEADS, MOMENTS, SIGNATURE, Moments
-from edgekit.federated.rounds import given, hidden, private
+from edgekit.federated.rounds import given, hidden, initial, private
 from edgekit.federated.rounds.asking import Live, look
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.round import DONE, RUNNING, Part, Plan, Round, Subject
@@ -26,12 +24,13 @@ from edgekit.fleet import Device
 from edgekit.model import Model
 from edgekit.passes import head, training_tflite
 from edgekit_train import family as families
-from edgekit_train import tensor_file
 from edgekit_train.update import Weights
 
 MODEL = "model"
 """The word for the float model, on the command line and in a round's record."""
 NAMED = 3
+Init = Callable[[Subject], tuple[Weights, str]]
+"""The weights that a trainer of somebody else's begins with, and where they come from, told."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,18 @@ def agreed(found: Mapping[str, Live]) -> Live:
 class Sources:
     """Where weights can come from. ``model``: the float model that the releases were built from; None for none.
 
-    ``moments``: gives those of its features, as ``merging`` has them.
+    ``moments``: gives those of its features, as ``merging`` has them. ``init``: gives those of a trainer that the model
+    has none for.
     """
 
     book: Book
     model: Model | None
     moments: Moments
+    init: Init = initial.nowhere
 
     def start(self, subject: Subject, strategy: Strategy, source: str | None) -> Start:
-        """``source``: a round's number, "model" or a safetensors file; None for the subject's last round, else model.
+        """``source``: a round's number, "model" or a safetensors file; None for the subject's last round, else model,
+        or the trainer's own ``init``.
 
         Raises: ConfigError, RoundError, ConversionError.
         """
@@ -98,11 +100,12 @@ class Sources:
             weights = _file(Path(str(source)))
             given.check(str(source), subject.trainer, weights, self.model)
             return Start(strategy.init(weights), str(source))
-        return Start(strategy.init(self._of_the_model(subject.trainer)), MODEL)
+        if subject.trainer in (*HEADS, MOMENTS, SIGNATURE):
+            return Start(strategy.init(self._of_the_model(subject.trainer)), MODEL)
+        weights, told = initial.nowhere(subject) if source == MODEL else self.init(subject)
+        return Start(strategy.init(weights), told)
 
     def _of_the_model(self, trainer: str) -> Weights:
-        if trainer not in (*HEADS, MOMENTS, SIGNATURE):
-            raise ConfigError(f"where does {trainer!r} start from?", "name weights: --from FILE.safetensors")
         if self.model is None:
             hint = "write model = … there, or: --from FILE.safetensors"
             raise ConfigError("edgekit.toml names no model, which a round starts from", hint)
@@ -138,15 +141,10 @@ def begin(subject: Subject, plan: Plan, devices: Sequence[str], sources: Sources
 
 def _file(path: Path) -> Weights:
     try:
-        tensors, _ = tensor_file.parse(path.read_bytes())
-    except (OSError, ValueError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise ConfigError(f"{path}: no weights: {error}", "give a safetensors file of float32") from error
-    odd = [name for name, array in tensors.items() if array.dtype != np.float32]
-    if odd or not tensors:
-        raise ConfigError(
-            f"{path}: {odd[0] if odd else 'nothing in it'} is no float32", "give a safetensors file of float32"
-        )
-    return {name: array.copy() for name, array in tensors.items()}
+    return initial.parsed(path, data)
 
 
 def _names(names: Sequence[str]) -> str:
