@@ -34,6 +34,9 @@ NAMES = ("restore", "train", "weights")
 class SignatureTrainer:
     """``model``: the bytes of the file. Takes inputs of the model, float32, of ``classes`` classes.
 
+    ``loss_before`` and ``loss_after`` are means during the first and the last epoch, as ``train`` gives no loss without
+    training; of an only epoch there is no ``loss_after``.
+
     Memory: the interpreter's, the samples that are held, and the weights three times. Momentum, clip and the proximal
     term are what the file makes of them: here they are refused.
     """
@@ -54,7 +57,7 @@ class SignatureTrainer:
         with _as_engine_error():
             interpreter.get_signature_runner("restore")(**weights)
             losses = [_epoch(interpreter, held, rng, how) for _ in range(how.epochs)]
-            metrics = {"loss_before": losses[0], "loss_after": losses[-1]}
+            metrics = {"loss_before": losses[0], **({"loss_after": losses[-1]} if how.epochs > 1 else {})}
             return finished(weights, _weights(interpreter), len(held.rows), metrics)
 
 

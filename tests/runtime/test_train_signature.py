@@ -38,6 +38,7 @@ def test_litert_trains_by_the_signatures_of_the_model(written: bytes) -> None:
     assert (scores.argmax(axis=-1) == unseen.y).mean() > 0.8
     again = trainer.fit(learned, data.samples, {"epochs": 1, "rate": 0.2})
     assert again.metrics["loss_before"] < one.metrics["loss_before"] / 2  # it went on from what was restored
+    assert "loss_after" not in again.metrics  # there is none but that of the only epoch
 
 
 @tensorflow
