@@ -42,13 +42,13 @@ def gathered(data: Iterable[Sample], shape: tuple[int, int], most_bytes: int, rn
     labels: list[int] = []
     most = max(1, most_bytes // (4 * size + OVERHEAD))
     for count, (x, y) in enumerate(data):
-        row = checked(x, y, size, classes)
+        row, label = checked(x, y, size, classes)
         place = count if count < most else int(rng.integers(count + 1))
         if place == len(rows):
             rows.append(row.copy())
-            labels.append(int(y))
+            labels.append(label)
         elif place < most:
-            rows[place], labels[place] = row.copy(), int(y)
+            rows[place], labels[place] = row.copy(), label
     if not rows:
         raise InvalidInput("there is no sample to train with")
     return Gathered(rows, labels)

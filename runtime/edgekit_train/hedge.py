@@ -28,10 +28,18 @@ if TYPE_CHECKING:
 class HedgeTrainer:
     """``depth`` hidden layers of ``units``, and a head on the features and on each of these. Takes features, each
     sample once, in order. ``accuracy`` is of answers that were given before their label was learned.
+
+    Raises: ValueError for no hidden layer, which is ``OnlineTrainer``'s, no unit, or more layers than a head has.
     """
 
     depth: int = 3
     units: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth < heads.MOST_LAYERS or self.units < 1:
+            raise ValueError(
+                f"{self.depth} hidden layers of {self.units} units, where 1 to {heads.MOST_LAYERS - 1} can be"
+            )
 
     def init(self, session: Session) -> Weights:
         """Raises: InvalidInput for a bundle without features."""
@@ -51,11 +59,12 @@ class HedgeTrainer:
         descent, shape, count, right = Descent(net.layers, replace(how, momentum=0.0)), net.shape, 0, 0
         with np.errstate(over="ignore", invalid="ignore"):  # told by ``finished``
             for x, y in data:
-                row, label = checked(x, y, *shape)[None], np.array([y])
-                taken, scores = net.answers(row)
-                right += int(net.weighed(scores)[0].argmax() == y)
-                descent.step(net.gradient(taken, scores, label))
-                net.judge([heads.loss(each, label) for each in scores])
+                row, label = checked(x, y, *shape)
+                taken, scores = net.answers(row[None])
+                right += int(net.weighed(scores)[0].argmax() == label)
+                labels = np.array([label])
+                descent.step(net.gradient(taken, scores, labels))
+                net.judge([heads.loss(each, labels) for each in scores])
                 count += 1
             return finished(weights, net.named, count, {"accuracy": right / max(1, count)})
 

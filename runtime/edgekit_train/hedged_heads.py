@@ -36,9 +36,11 @@ class HedgedHeads:
         body = heads.layers(bodies, "hidden")
         exits = [_exit(weights, place) for place in range(len(body) + 1)]
         alpha = np.array(weights.get(ALPHA, ()), np.float32)
-        if alpha.shape != (len(exits),):
-            raise InvalidInput(f"{len(exits)} heads with {alpha.size} shares")
-        return HedgedHeads(body, exits, alpha)
+        found = HedgedHeads(body, exits, alpha)
+        if odd := sorted(weights.keys() - found.named.keys()):
+            raise InvalidInput(f"{odd[0]} is no part of heads on {len(body)} hidden layers")
+        _check(found)
+        return found
 
     @property
     def layers(self) -> list[Layer]:
@@ -79,6 +81,17 @@ class HedgedHeads:
         """Less weight for those that were wrong, no head below its share of SMOOTH."""
         alpha = np.maximum(self.alpha * DISCOUNT ** np.array(losses), SMOOTH / len(losses))
         self.alpha = (alpha / alpha.sum()).astype(np.float32)
+
+
+def _check(found: HedgedHeads) -> None:
+    """Raises: InvalidInput for heads of other widths than their layers, of other classes, or with other shares."""
+    size, classes = found.shape
+    wanted = [(width, classes) for width in (size, *(bias.size for _, bias in found.body))]
+    given = [weight.shape for weight, _ in found.exits]
+    if given != wanted or size != found.body[0][0].shape[0]:
+        raise InvalidInput(f"heads of {given} on hidden layers of {[weight.shape for weight, _ in found.body]}")
+    if found.alpha.shape != (len(given),):
+        raise InvalidInput(f"{len(given)} heads with {found.alpha.size} shares")
 
 
 def _exit(weights: Weights, place: int) -> Layer:

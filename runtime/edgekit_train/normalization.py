@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 MEAN, SQUARE = "features.mean", "features.square"
 LEAST = 1e-3
 """The smallest deviation that is told from none, as a share of the largest."""
+ROUNDED = 64 * float(np.finfo(np.float32).eps)
+"""The smallest variance that is told from none, as a share of the squared mean. Moments are float32, and are rounded a
+few times on their way: three roundings of each are less than a tenth of such a variance.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class NormalizationTrainer:
         """Raises: InvalidInput, TrainingFailed. Memory: four rows of float64, however many the samples."""
         check_settings(config)
         size = weights[MEAN].size
-        found = moments((checked(x, 0, size, 1) for x, _ in data), size)
+        found = moments((checked(x, 0, size, 1)[0] for x, _ in data), size)
         return finished(weights, found[0], found[1], {})
 
 
@@ -65,7 +69,7 @@ def moments(rows: Iterable[Array], size: int) -> tuple[Weights, int]:
 def folded(head: Weights, before: Weights, after: Weights) -> Weights:
     """The head that gives for features with the moments ``after`` what ``head`` gives for those with ``before``.
 
-    A feature that does not move, before or after, is only shifted.
+    A feature that does not move, before or after, or by less than float32 tells beside its mean, is only shifted.
     """
     (mean, spread), (new_mean, new_spread) = _spread(before), _spread(after)
     moves = (spread > LEAST * spread.max()) & (new_spread > LEAST * new_spread.max())
@@ -79,5 +83,7 @@ def folded(head: Weights, before: Weights, after: Weights) -> Weights:
 
 
 def _spread(found: Weights) -> tuple[Array, Array]:
+    """The deviation is 0 where the variance is lost in the rounding of the moments."""
     mean, square = (found[name].astype(np.float64) for name in (MEAN, SQUARE))
-    return mean, np.sqrt(np.maximum(square - mean**2, 0))
+    variance = square - mean**2
+    return mean, np.sqrt(np.where(variance > ROUNDED * mean**2, variance, 0))

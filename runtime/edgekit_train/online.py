@@ -40,16 +40,19 @@ class OnlineTrainer:
         return HeadTrainer(self.hidden).init(session)
 
     def fit(self, weights: Weights, data: Iterable[Sample], config: Config) -> Fitted:
-        """Raises: InvalidInput, TrainingFailed. Memory: as of ``HeadTrainer``, and the buffer."""
+        """Raises: InvalidInput, TrainingFailed; the buffer is then as it was.
+
+        Memory: as of ``HeadTrainer``, the buffer, and as much of it as is replaced.
+        """
         how, head = settings.of(config), heads.layers(weights)
         shape = (head[0][0].shape[0], head[-1][1].size)
         descent, count, right = Descent(head, replace(how, momentum=0.0)), 0, 0
-        with np.errstate(over="ignore", invalid="ignore"):  # told by ``finished``
+        with self.replay.whole(), np.errstate(over="ignore", invalid="ignore"):  # told by ``finished``
             for x, y in data:
-                row = checked(x, y, *shape)
-                right += int(heads.logits(head, row[None])[0].argmax() == y)
-                descent.step(heads.gradient(head, *self._with_past(row, y, how.replay)))
-                self.replay.add(row, y)
+                row, label = checked(x, y, *shape)
+                right += int(heads.logits(head, row[None])[0].argmax() == label)
+                descent.step(heads.gradient(head, *self._with_past(row, label, how.replay)))
+                self.replay.add(row, label)
                 count += 1
             return finished(weights, heads.named(head), count, {"accuracy": right / max(1, count)})
 

@@ -7,8 +7,9 @@ device, features and classes alone, in a file that is replaced as a whole.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
@@ -26,16 +27,23 @@ FRAME = 1 << 13
 
 @dataclass(frozen=True)
 class Bounds:
-    """``size`` features a sample, ``classes`` that it may be of, and the most bytes that all may take."""
+    """``size`` features a sample, ``classes`` that it may be of, and the most bytes that all may take: one sample at
+    least, and what is counted of each class. Raises: ValueError where they do not.
+    """
 
     size: int
     classes: int
     most_bytes: int = 4 << 20
 
+    def __post_init__(self) -> None:
+        if min(self.size, self.classes) < 1 or self.capacity < 1:
+            one = 9 * self.classes + 4 * self.size + 4
+            raise ValueError(f"{self.most_bytes} bytes, where one sample and {self.classes} classes take {one}")
+
     @property
     def capacity(self) -> int:
         """Samples: each takes its features and its class."""
-        return max(1, (self.most_bytes - 9 * self.classes) // (4 * self.size + 4))
+        return (self.most_bytes - 9 * self.classes) // (4 * self.size + 4)
 
 
 class Replay:
@@ -47,6 +55,7 @@ class Replay:
         self._labels = np.zeros(bounds.capacity, np.int32)
         self._seen, self._full = np.zeros(bounds.classes, np.int64), np.zeros(bounds.classes, bool)
         self._held = 0
+        self._replaced: dict[int, tuple[Array, int]] | None = None  # while a block may have to be undone
 
     def __len__(self) -> int:
         return self._held
@@ -59,11 +68,28 @@ class Replay:
 
     def add(self, x: Array, y: int) -> None:
         """Raises: InvalidInput for a sample that fits not."""
-        row = checked(x, y, self.bounds.size, self.bounds.classes)
-        self._seen[y] += 1
-        place = self._place(y, self._draw(0))
-        if place is not None:
-            self._rows[place], self._labels[place] = row, y
+        row, label = checked(x, y, self.bounds.size, self.bounds.classes)
+        self._seen[label] += 1
+        place = self._place(label, self._draw(0))
+        if place is None:
+            return
+        if self._replaced is not None:
+            self._replaced.setdefault(place, (self._rows[place].copy(), int(self._labels[place])))
+        self._rows[place], self._labels[place] = row, label
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is added in the block is all added, or nothing of it where the block raises."""
+        held, seen, full, self._replaced = self._held, self._seen.copy(), self._full.copy(), {}
+        try:
+            yield
+        except BaseException:
+            for place, (row, label) in self._replaced.items():
+                self._rows[place], self._labels[place] = row, label
+            self._held, self._seen[:], self._full[:] = held, seen, full
+            raise
+        finally:
+            self._replaced = None
 
     def some(self, count: int) -> tuple[Array, Array]:
         """Rows and classes of at most so many, each another."""

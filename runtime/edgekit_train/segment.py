@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, Iterator, Tuple
 
 import numpy as np
 
 from edgekit_runtime.errors import InvalidInput
+from edgekit_train.trainer import whole
 
 if TYPE_CHECKING:
     from edgekit_train.trainer import Inputs
@@ -59,10 +59,7 @@ def inputs(x: Inputs) -> Arrays:
 
 def label(y: int) -> int:
     """Raises: InvalidInput for what is no class."""
-    try:
-        number = operator.index(y)
-    except TypeError as error:
-        raise InvalidInput(f"class {y!r} is no whole number") from error
+    number = whole(y)
     if not 0 <= number < 1 << 31:
         raise InvalidInput(f"a sample of class {number}", "classes count from 0")
     return number

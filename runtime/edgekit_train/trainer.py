@@ -5,6 +5,7 @@ Samples go in and never come out: what a trainer gives is the change of the weig
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Protocol, Tuple, Union
 
@@ -65,14 +66,28 @@ def added(weights: Weights, delta: Weights) -> Weights:
     return {name: np.add(array, delta[name], dtype=np.float32) for name, array in weights.items()}
 
 
-def checked(x: Array, y: int, size: int, classes: int) -> Array:
-    """A row of features as float32 [size]. Raises: InvalidInput for another size, NaN, infinity or an odd class."""
-    with np.errstate(over="ignore"):  # too large for float32 is infinite, and told so
-        row: Array = np.asarray(x, np.float32).reshape(-1)
+def checked(x: Array, y: int, size: int, classes: int) -> tuple[Array, int]:
+    """A row of features as float32 [size], and its class, any kind of whole number, as Python's.
+
+    Raises: InvalidInput for another size, NaN, infinity, what is no number, or an odd class.
+    """
+    try:
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, and told so
+            row: Array = np.asarray(x, np.float32).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"a sample that is no array of numbers: {str(error)[:100]}") from error
     if row.size != size:
         raise InvalidInput(f"a sample of {row.size} features, where the head takes {size}")
     if not np.isfinite(row).all():
         raise InvalidInput("a sample with a number that is not finite", "leave out what a broken sensor gave")
-    if not 0 <= y < classes:
-        raise InvalidInput(f"a sample of class {y}, where the model has {classes}", "classes count from 0")
-    return row
+    if not 0 <= (label := whole(y)) < classes:
+        raise InvalidInput(f"a sample of class {label}, where the model has {classes}", "classes count from 0")
+    return row, label
+
+
+def whole(y: int) -> int:
+    """A class, as Python's own number. Raises: InvalidInput for what is no whole number."""
+    try:
+        return operator.index(y)
+    except TypeError as error:
+        raise InvalidInput(f"class {str(y)[:80]!r} is no whole number") from error

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edgekit_runtime import durable
 from edgekit_runtime.errors import InvalidInput
 from edgekit_train import arrays_file, hedge, normalization
-from edgekit_train.heads import loss
+from edgekit_train.head_trainer import HeadTrainer
+from edgekit_train.heads import initial, loss
 from edgekit_train.hedge import HedgeTrainer
 from edgekit_train.hedged_heads import ALPHA, HedgedHeads
 from edgekit_train.normalization import MEAN, SQUARE, NormalizationTrainer
@@ -189,6 +190,91 @@ def test_hedged_heads_without_one_of_their_parts_are_refused(gone: str) -> None:
         HedgedHeads.of({name: array for name, array in weights.items() if name != gone})
 
 
+def test_hedged_heads_with_parts_that_fit_not_are_refused() -> None:
+    weights = HedgeTrainer(2, 5).of_sizes(4, 3)
+    wide = {"exit.1.weight": np.zeros((6, 3), np.float32)}
+    fewer = {"exit.2.weight": np.zeros((5, 2), np.float32), "exit.2.bias": np.zeros(2, np.float32)}
+    more = {"exit.9.weight": np.zeros((5, 3), np.float32), "exit.9.bias": np.zeros(3, np.float32)}
+    odd = {"x": np.zeros(1, np.float32)}
+    for changes in (wide, fewer, more, odd, {ALPHA: np.ones(2, np.float32)}):
+        with pytest.raises(InvalidInput, match=r"^(heads of|exit\.9\.bias is no part|x is no part|3 heads with)"):
+            HedgeTrainer().fit({**weights, **changes}, [(np.zeros(4), 0)], {})
+
+
+@pytest.mark.parametrize("depth", [1, 7])
+def test_a_hedge_takes_the_heads_that_it_makes(depth: int) -> None:
+    trainer = HedgeTrainer(depth, 5)
+    assert trainer.fit(trainer.of_sizes(4, 3), [(np.zeros(4), 0)], {}).examples == 1
+
+
+@pytest.mark.parametrize(("depth", "units"), [(0, 32), (8, 32), (3, 0)])
+def test_a_hedge_of_other_depths_is_none(depth: int, units: int) -> None:
+    with pytest.raises(ValueError, match="where 1 to 7 can be"):
+        HedgeTrainer(depth, units)
+
+
+def by_samples() -> list[tuple[Any, dict[str, Any]]]:
+    head = initial([4, 3])
+    return [
+        (HeadTrainer(), head),
+        (OnlineTrainer(Replay(SMALL)), head),
+        (HedgeTrainer(2, 5), HedgeTrainer(2, 5).of_sizes(4, 3)),
+    ]
+
+
+@pytest.mark.parametrize("label", [1.5, 1.9, np.float32(2), "1", None], ids=repr)
+def test_what_is_no_class_is_told_by_all(label: Any) -> None:
+    for trainer, weights in by_samples():
+        with pytest.raises(InvalidInput, match="is no whole number"):
+            trainer.fit(weights, [(np.ones(4), label)], {})
+    with pytest.raises(InvalidInput, match="is no whole number"):
+        Replay(SMALL).add(np.ones(4), label)
+
+
+@pytest.mark.parametrize("label", [True, np.int64(1), np.uint8(1)], ids=repr)
+def test_any_whole_number_is_a_class(label: Any) -> None:
+    for trainer, weights in by_samples():
+        one, two = (trainer.fit(weights, [(np.ones(4), each)], {}).delta for each in (1, label))
+        assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+
+
+@pytest.mark.parametrize("sample", ["abc", None, [[1], [2, 3]], {"x": 1}, np.ones(4) * 1e300], ids=repr)
+def test_what_is_no_sample_is_told_by_all(sample: Any) -> None:
+    for trainer, weights in by_samples():
+        with pytest.raises(InvalidInput, match="a sample"):
+            trainer.fit(weights, [(sample, 0)], {})
+
+
+@pytest.mark.parametrize("before", [3, 400])
+def test_a_call_that_fails_leaves_the_buffer_as_it_was(before: int, tmp_path: Path) -> None:
+    """Whether it was full or not; and what is drawn later is what would have been drawn."""
+    labels = [place % 3 for place in range(before)]
+    replay, untouched = filled(labels), filled(labels)
+    good = [(np.full(4, 0.1 * place), place % 3) for place in range(60)]
+    for bad in [(np.ones(4), 7)], [(np.ones(5), 0)]:
+        with pytest.raises(InvalidInput):
+            OnlineTrainer(replay).fit(initial([4, 3]), good + bad, {})
+        replay.save(tmp_path / "one")
+        untouched.save(tmp_path / "other")
+        assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    for each in (replay, untouched):
+        OnlineTrainer(each).fit(initial([4, 3]), good, {})
+    assert all(np.array_equal(a, b) for a, b in zip(replay.some(40), untouched.some(40), strict=True))
+
+
+def test_a_buffer_that_could_not_be_read_again_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="4096 bytes, where one sample and 1001 classes take 17205"):
+        Bounds(2048, 1001, 4096)
+    for odd in ((0, 3), (4, 0)):
+        with pytest.raises(ValueError, match="where one sample"):
+            Bounds(*odd)
+    least = Bounds(2048, 1001, 17205)
+    filled([5, 7], least).save(tmp_path / "replay.npz")
+    again = Replay(least)
+    assert again.restore(tmp_path / "replay.npz")
+    assert len(again) == least.capacity == 1
+
+
 def test_the_moments_of_a_device_help_without_a_label() -> None:
     clear, foggy, start = rows("calib", fog=False), rows(), shipped()
     before, _ = normalization.moments(clear.x, 64)
@@ -209,6 +295,32 @@ def test_folding_undoes_a_stretch_and_a_shift(seed: int) -> None:
     made = normalization.folded(head, before, after)
     want, got = (part @ each["head.0.weight"] + each["head.0.bias"] for part, each in ((x, head), (moved, made)))
     assert np.allclose(want, got, atol=1e-2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-6, 0), st.floats(-3, 6), st.integers(0, 2**32 - 1))
+def test_what_float32_does_not_tell_of_a_spread_stretches_nothing(ratio: float, mean: float, seed: int) -> None:
+    """Two devices see the same, and their moments go the way of a round, as differences and means of float32. However
+    small the deviation is beside its mean, the head stays what it is but for a twentieth.
+    """
+    rng = np.random.default_rng(seed)
+    x = 10**mean * (1 + 10**ratio * rng.normal(size=(2000, 1)))
+    before, _ = normalization.moments(x, 1)
+    trainer, start = NormalizationTrainer(before), {name: array * np.float32(1.1) for name, array in before.items()}
+    sent = [trainer.fit(start, [(row, 0) for row in part], {}).delta for part in (x[:1000], x[1000:])]
+    both = {name: (sent[0][name] + sent[1][name]) / np.float32(2) for name in start}
+    head = {"head.0.weight": np.ones((1, 2), np.float32), "head.0.bias": np.zeros(2, np.float32)}
+    made = normalization.folded(head, before, added(start, both))
+    assert np.allclose(made["head.0.weight"], 1, atol=0.05)
+
+
+def test_a_spread_far_below_its_mean_is_only_shifted() -> None:
+    x = np.random.default_rng(0).normal(300, 0.1, (500, 200))
+    before, after = (normalization.moments(part, 200)[0] for part in (x[:250], x[250:] + 1))
+    head = {"head.0.weight": np.ones((200, 1), np.float32), "head.0.bias": np.zeros(1, np.float32)}
+    made = normalization.folded(head, before, after)
+    assert (made["head.0.weight"] == 1).all()
+    assert made["head.0.bias"] == pytest.approx(-200, abs=2)
 
 
 def test_a_feature_that_never_moves_is_only_shifted() -> None:
