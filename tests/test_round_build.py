@@ -16,6 +16,7 @@ from edgekit.cli.passing import through
 from edgekit.errors import ConfigError
 from edgekit.federated import lineage
 from edgekit.federated.paired import Paired
+from edgekit.federated.replacing import standing
 from edgekit.federated.rounds.book import Book
 from edgekit.federated.rounds.gate_store import Gated, Gates
 from edgekit.federated.rounds.generations import Generations
@@ -23,10 +24,10 @@ from edgekit.federated.rounds.shelf import Shelf
 from edgekit.model import open_model
 from edgekit.passes import head
 from edgekit.store import Store
-from edgekit_runtime.bundle import open_layout
+from edgekit_runtime.bundle import MODEL_TYPE, blob_path, open_layout
 from edgekit_train import family as families
 from edgekit_train.update import Weights
-from tests.lab.bundles import TARGET
+from tests.lab.bundles import TARGET, make_bundle
 from tests.lab.databases import postgresql, postgresql_url, sqlite_url, url
 from tests.lab.models import DIGITS
 from tests.lab.project import document, edgekit, project
@@ -72,8 +73,24 @@ def store(here: Path) -> Iterator[Store]:
         yield opened
 
 
+def uneven(weights: Weights) -> Weights:
+    """The head with one feature added to all classes alike: the same answers in float, and lost in a byte a weight."""
+    weight = weights["head.0.weight"].copy()
+    weight[0] += 3000 * np.abs(weight).max()
+    return {**weights, "head.0.weight": weight}
+
+
 def past(here: Path, result: Weights, release: str = BASE) -> Past:
     return Past(str(here), own(), result, release)
+
+
+def tree(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def family_of(folder: Path) -> str:
+    bundle, _ = open_layout(folder)
+    return families.of(bundle.manifest, bundle.digest)
 
 
 class TestBook:
@@ -96,6 +113,21 @@ class TestBook:
             gates.note(1, Gated("", BETTER, {"pi": NEWER}), "newer")
             assert (gates.of([1])[1].reason, gates.of([1])[1].releases) == ("", {"pi": NEWER})
             assert (gates.maker("new"), gates.maker("newer")) == (1, 1)  # a device may still have it
+
+
+class TestStanding:
+    def test_is_what_devices_have_of_the_model_before(self, tmp_path: Path) -> None:
+        make_bundle(tmp_path)
+        bundle, _ = open_layout(tmp_path)
+        family = family_of(tmp_path)
+        found = standing(tmp_path, bundle.manifest.target, family)
+        assert found is not None
+        assert (found.manifest, len(found.model)) == (bundle.manifest, bundle.layer(MODEL_TYPE).size)
+        assert standing(tmp_path, "jetson-orin", family) is None
+        assert standing(tmp_path, bundle.manifest.target, NEW) is None
+        assert standing(tmp_path / "none", bundle.manifest.target, family) is None
+        blob_path(tmp_path, bundle.layer(MODEL_TYPE).digest).write_bytes(b"cut")
+        assert standing(tmp_path, bundle.manifest.target, family) is None
 
 
 class TestGenerations:
@@ -182,6 +214,34 @@ class TestCommand:
         assert not (Shelf(found.key).folder / "head.safetensors").exists()
         assert told.evaluation.worse
         assert not (here / "bundles").exists()
+
+    @pytest.mark.slow
+    def test_one_whose_artifact_is_worse_than_the_one_that_it_replaces_is_not_shipped(
+        self, here: Path, store: Store
+    ) -> None:
+        """The float model is as good as before, and the budget allows the artifact to lose what it likes."""
+        with (here / "edgekit.toml").open("a") as file:
+            file.write("[budget]\nmax_accuracy_drop = 1.0\nmin_agreement = 0.0\nmax_size_mib = 0.09\n")
+        family = family_of(Path(document("build")["builds"][0]["bundle"]))
+        shipped = tree(here / "bundles")
+        known = done(store, past(here, uneven(own()), family))
+        refused = document("round", "build", status=3)
+        assert (refused["evaluation"]["lost"], refused["builds"]) == (0, [])
+        [beside] = refused["replaced"]
+        assert (beside["target"], beside["precision"]) == (TARGET, "int8")
+        found = Paired.of(beside["evaluation"])
+        assert found.before > 0.9
+        assert found.lost > found.gained + 20
+        why = f"worse than the model before, so it is kept and not shipped: as int8 on {TARGET}: {found.told}"
+        assert refused["reason"] == why
+        assert tree(here / "bundles") == shipped
+        assert not (Shelf(known.key).folder / "head.safetensors").exists()
+        gated = Gates(store).of([known.number])[known.number]
+        assert (gated.reason, gated.releases) == (refused["reason"], {})
+        again = edgekit("round", "build", "--output", "elsewhere", status=3)  # nothing stands there: it is built anew
+        assert "elsewhere is not of the model before, which is built anew to compare" in again.stderr
+        assert refused["reason"] in again.stderr
+        assert not (here / "elsewhere").exists()
 
     @pytest.mark.slow
     def test_one_that_holds_no_budget(self, here: Path, store: Store) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.cli import builds
+from edgekit.cli.before import Before
 from edgekit.cli.builds import Tell
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgekit.cli.job import Job
     from edgekit.federated.gate import Gate
     from edgekit.federated.paired import Paired
+    from edgekit.federated.replacing import Replaced
     from edgekit.federated.rounds.gate_store import Gated
     from edgekit.federated.rounds.generations import Generations
     from edgekit.federated.rounds.round import Round
@@ -26,14 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passed:
-    """What came of a round at the gate, and its builds; none where it made the model worse."""
+    """What came of a round at the gate, beside what it would replace, and its builds; none where one got worse."""
 
     gated: Gated
+    replaced: Sequence[Replaced]
     builds: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        told = self.gated.as_dict()
-        return {**{key: told[key] for key in ("ok", "reason", "evaluation")}, "builds": self.builds}
+        told, replaced = self.gated.as_dict(), [each.as_dict() for each in self.replaced]
+        told = {key: told[key] for key in ("ok", "reason", "evaluation")}
+        return {**told, "replaced": replaced, "builds": self.builds}
 
 
 def through(round_: Round, generations: Generations, job: Job, tell: Tell) -> Passed:
@@ -57,17 +61,22 @@ def through(round_: Round, generations: Generations, job: Job, tell: Tell) -> Pa
         found = gate.compared(before, after)
         order = replace(job.order, origin=_origin(round_, before.digest, generations, found))
         made = [] if found.worse else workbench.make(after, order, tell)
-        gated = Gated(_reason(found, made), found, _releases(made))
+        of_before = Before(before, round_.subject.family, job.order, tell)
+        replaced = list(of_before.beside(made, workbench.places))
+        reason = _reason(found, replaced, made)
+        made = [] if any(each.found.worse for each in replaced) else made
+        gated = Gated(reason, found, _releases(made))
         if gated.releases:
             Shelf(round_.key).keep_head(learned)  # for the rounds that come after this build
         generations.gates.note(round_.number, gated, _family(made))
-        return Passed(gated, workbench.write(made) if made else [])
+        return Passed(gated, replaced, workbench.write(made) if made else [])
 
 
-def _reason(found: Paired, made: Sequence[Outcome]) -> str:
+def _reason(found: Paired, replaced: Sequence[Replaced], made: Sequence[Outcome]) -> str:
     """Why it does not ship to all targets; "" where it does."""
-    if found.worse:
-        return f"worse than the model before, so it is kept and not shipped: {found.told}"
+    worse = [found.told] if found.worse else [each.told for each in replaced if each.found.worse]
+    if worse:
+        return f"worse than the model before, so it is kept and not shipped: {'; '.join(worse)}"
     refused = [outcome.target.name for outcome in made if not outcome.contents]
     return f"nothing holds the budget for {', '.join(refused)}" if refused else ""
 

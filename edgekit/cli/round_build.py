@@ -27,9 +27,10 @@ def build(number: int | None, output: Path | None, as_json: bool) -> None:
     """Build the project's model with what a round has learned.
 
     What came of the round is merged into the float model, which then answers the evaluation data beside the model
-    before. If it is right less often, the round is kept and not shipped, and the exit status is 3; else it is built as
-    'edgekit build' builds, by edgekit.toml: quantized, held to its budget, signed. 'edgekit bundle show' names the
-    round; 'edgekit push --waves' brings it to devices. Without ID, the project's last round.
+    before. It is built as 'edgekit build' builds, by edgekit.toml: quantized, held to its budget, signed; and what is
+    to ship answers them beside what it replaces. If one of these is right less often, the round is kept and not
+    shipped, and the exit status is 3. 'edgekit bundle show' names the round; 'edgekit push --waves' brings it to
+    devices. Without ID, the project's last round.
 
     \b
     Example:
@@ -67,8 +68,9 @@ def _show(found: Round, passed: Passed, as_json: bool) -> None:
         print_json({"id": found.number, "key": found.key, **passed.as_dict()})
         return
     gated = passed.gated
-    if passed.builds:
-        click.echo(f"round {found.number}: {gated.evaluation.told}")
+    told = (gated.evaluation.told, *(each.told for each in passed.replaced))
+    for line in told if passed.builds else ():
+        click.echo(f"round {found.number}: {line}")
     builds.show(passed.builds)
     if gated.reason:
         click.echo(f"edgekit: round {found.number}: {gated.reason}", err=True)
