@@ -200,6 +200,26 @@ def test_nor_has_one_that_gives_a_single_number(tmp_path: Path) -> None:
     assert exposed(open_model(path), order, tmp_path / "work").features is not None
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"), [((1, 6), ""), ((2, 3), "6 numbers in groups of 3"), ((6, 1), "6 numbers in groups of 1")]
+)
+def test_nor_has_one_whose_classes_are_in_groups(rows: tuple[int, int], told: str, tmp_path: Path) -> None:
+    """Devices take the last axis for the classes; one row of all of them is what they can train."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Gemm", ["r", "w"], ["h"]),
+        helper.make_node("Reshape", ["h", "rows"], ["y"]),
+    ]
+    weights = {"w": RNG.normal(size=(8, 6)).astype(np.float32), "rows": np.array([-1, *rows])}
+    path = onnx_model(tmp_path / "m.onnx", nodes, {"x": ("N", 8)}, {"y": ("N", *rows)}, weights)
+    np.savez(tmp_path / "data.npz", x=RNG.normal(size=(16, 8)).astype(np.float32))
+    order = Order("app", "1", "data.npz", "data.npz", tmp_path, 1)
+    if told:
+        assert refused(path, order, tmp_path) == NO_CLASSES.format("onnx", f"is {told}")
+    else:
+        assert exposed(open_model(path), order, tmp_path).features is not None
+
+
 def test_the_step_cache_keeps_what_was_found(tmp_path: Path) -> None:
     made = exposed(open_model(DIGITS / "digits.onnx"), digits_order(), tmp_path)
     cache, parts = StepCache(tmp_path / "cache"), {"step": "features"}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgekit.model import Format, Model, digest_of
 from edgekit.passes import Context, Pass, features_onnx, features_tflite
-from edgekit.passes.head_layers import ONE, featureless
+from edgekit.passes.head_layers import GROUPS, ONE, PLACES, featureless
 from edgekit.passes.proof import PROBES, check_output, load
 from edgekit_runtime.features import Features
 
@@ -58,15 +58,29 @@ def _proven(model: Model, written: Model, tensor: str, context: Context) -> int:
         want, got = before.run(feed), after.run(feed)
         for spec in model.outputs:
             check_output(written, spec, want[spec.inner], got[spec.inner])
-        samples = next(iter(feed.values())).shape[0]
-        if want[model.outputs[0].inner].size == samples:
-            raise featureless(model, ONE)
-        sizes.add(_Shown(got[tensor], samples).size)
+        scores, samples = want[model.outputs[0].inner], next(iter(feed.values())).shape[0]
+        size = _Shown(got[tensor], samples).size
+        if why := _unfit(scores, samples, size):
+            raise featureless(model, why)
+        sizes.add(size)
     before.close()
     after.close()
-    if len(sizes) != 1 or 0 in sizes:
-        raise featureless(model, "its last layer answers for more than one place of a sample")
+    if len(sizes) != 1:
+        raise featureless(model, PLACES)
     return sizes.pop()
+
+
+def _unfit(scores: NDArray[np.generic], samples: int, size: int) -> str:
+    """Why nothing can be trained that gives these scores, of features of this size; "" where it can.
+
+    Devices take the last axis of the scores for the classes.
+    """
+    each = scores.size // samples
+    if each <= 1:
+        return ONE
+    if not size:
+        return PLACES
+    return "" if scores.shape[-1:] == (each,) else GROUPS.format(each, scores.shape[-1])
 
 
 features = Pass(NAME, Format.ONNX, Format.ONNX, run)

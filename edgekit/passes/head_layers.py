@@ -13,7 +13,9 @@ NONE = "its first output comes from no dense layer behind others"
 ACTIVATED = "its last layer gives no logits, but what {} makes of them"
 ADDED = "behind a dense layer, {} adds a constant that is no bias of it"
 SIGMOID = "its first output is no classes of which one is right: it ends in a sigmoid"
+GROUPS = "its first output is no classes of which one is right: it is {} numbers in groups of {}"
 ONE = "its first output is no classes of which one is right: it is a single number"
+PLACES = "its last layer answers for more than one place of a sample"
 
 
 def of(model: Model, before: Callable[[Layer | None], Layer | None]) -> list[Layer]:
