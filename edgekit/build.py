@@ -19,7 +19,7 @@ from edgekit.building.workshop import Workshop
 from edgekit.bundle import Contents
 from edgekit.data.scrutiny import Scrutiny
 from edgekit.model import Model
-from edgekit.passes import all_passes
+from edgekit.passes import all_passes, head
 from edgekit.precision import Precision
 from edgekit.target import Target
 from edgekit_runtime.manifest import canonical
@@ -71,6 +71,7 @@ def build(source: Model, target: Target, order: Order, tell: Callable[[str], Non
             *learned.notes,
             *choice.verdict.notes,
             *_notes(lineup, workshop),
+            *_of_rounds(source, order),
             *scrutiny.notes,
             *workshop.unsettled(),
         )
@@ -163,6 +164,12 @@ def _notes(lineup: Lineup, workshop: Workshop) -> list[str]:
     clock = [f"latency was measured{workshop.where}"] if workshop.where else []
     ranked = [blame.of_ranking(name, ranking) for name, ranking in lineup.sensitivities.items()]
     return [*clock, *lineup.mixed_scales(), *(line for told in ranked for line in told)]
+
+
+def _of_rounds(source: Model, order: Order) -> list[str]:
+    """Whether what devices learn by its features comes back into the model, where it does not."""
+    why = head.unreadable(source) if order.features else ""
+    return [f"devices can train on its features by themselves, but in no round: {why}"] if why else []
 
 
 def _precisions(measured: Sequence[Measured], workshop: Workshop) -> list[str]:

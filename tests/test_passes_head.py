@@ -18,7 +18,7 @@ from edgekit_runtime.session import Session
 from edgekit_train import features
 from edgekit_train.head_trainer import HeadTrainer
 from edgekit_train.trainer import added
-from tests.lab.models import DIGITS, digits_order
+from tests.lab.models import DIGITS, RESNET8_INT8, digits_order, shared
 
 GAIN = 0.6
 """The least that the rebuilt model is better on digits that the first was not made for: from 0.18 to 0.98 here."""
@@ -47,6 +47,31 @@ def accuracy(session: Session, folder: Path) -> float:
     with np.load(folder / "evaluation.npz") as data:
         answers = [next(iter(session.predict(x[None]).values())).argmax() for x in data["x"]]
         return float(np.mean(answers == data["labels"]))
+
+
+def test_what_no_round_can_begin_with_is_told(tmp_path: Path) -> None:
+    source = open_model(DIGITS / "digits.onnx")
+    assert head.unreadable(source) == ""
+    assert head.unreadable(replace(source, format=Format.KERAS)) == (
+        "digits.onnx: a head is merged into ONNX or TFLite, not into keras — export it to ONNX"
+    )
+    assert head.unreadable(replace(source, format=Format.SAVED_MODEL, trains=True)) == ""  # it begins with signatures
+
+
+@pytest.mark.slow
+def test_a_build_with_features_says_when_no_round_can_have_them(tmp_path: Path) -> None:
+    """Not only the first round, when the release is on all devices."""
+    source, order = open_model(DIGITS / "digits.onnx"), digits_order(precisions=(Precision.INT8,), features=True)
+    assert not [line for line in built(source, order).verdict.notes if "round" in line]
+    calibration, evaluation = RESNET8_INT8.data(tmp_path)
+    order = Order("cifar", "1", calibration, evaluation, tmp_path, 1, features=True)
+    quantized = open_model(shared(RESNET8_INT8.model))
+    told = (
+        "devices can train on its features by themselves, but in no round: resnet8_cifar10_int8.tflite: its last layer"
+        " is no matrix of floats — give the float model"
+    )
+    assert told in built(quantized, order).verdict.notes
+    assert not [line for line in built(quantized, replace(order, features=False)).verdict.notes if "round" in line]
 
 
 @pytest.mark.slow

@@ -23,6 +23,16 @@ def weights_of(model: Model) -> Weights:
     return FORMS[_format(model)][0](model)
 
 
+def unreadable(model: Model) -> str:
+    """Why no round can begin with its head, and what to do; "" where one can, or begins with its signatures."""
+    try:
+        if not model.trains:
+            weights_of(model)
+    except ConversionError as error:
+        return str(error)
+    return ""
+
+
 def merged(model: Model, weights: Weights, path: Path) -> Model:
     """The model with another head, or with other weights of its training signatures, in a new file.
 
