@@ -195,6 +195,48 @@ def test_a_layer_of_one_row_a_sample_is_merged_as_one(hidden: tuple[int, ...], t
             assert np.allclose(raw["y"], want.reshape(1, 1, 3), atol=1e-4)
 
 
+@pytest.mark.parametrize("hidden", [(), (16,)], ids=["softmax regression", "mlp"])
+def test_outputs_keep_their_axes_where_a_bias_adds_one(hidden: tuple[int, ...], tmp_path: Path) -> None:
+    """MatMul [N, C] + [1, 1, C] is [1, N, C], before and after, also of a head that has had more layers."""
+    rng = np.random.default_rng(5)
+    arrays = {"a": rng.normal(size=(8, 4)), "w": rng.normal(size=(4, 3)), "b": np.array([[[5, 0, -5]]])}
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["s"], "s"),
+        helper.make_node("Relu", ["s"], ["r"], "r"),
+        helper.make_node("MatMul", ["r", "w"], ["h"], "h"),
+        adding("h", "y"),
+    ]
+    weights = {name: array.astype(np.float32) for name, array in arrays.items()}
+    model = source = open_model(onnx_model(tmp_path / "m.onnx", nodes, {"x": ["N", 8]}, {"y": [1, "N", 3]}, weights))
+    feed = {"x": rng.normal(size=(5, 8)).astype(np.float32)}
+    for number, sizes in enumerate([hidden, ()]):
+        given = learned(4, *sizes, 3)
+        model = head_onnx.merged(model, given, tmp_path / f"{number}.onnx")
+        onnx_file.load(model.path)  # which checks it
+        assert [*map(str, model.outputs)] == [*map(str, source.outputs)]
+        assert load(model).run(feed)["y"].shape == load(source).run(feed)["y"].shape == (1, 5, 3)
+        found = head_onnx.weights_of(model)
+        assert all(np.array_equal(found[name], given[name]) for name in given)
+
+
+def test_weights_that_were_constants_of_nodes_go_with_the_old_head(tmp_path: Path) -> None:
+    source = two_layers(tmp_path, adding("h", "y"))
+    document = onnx.load(source.path)
+    for tensor in list(document.graph.initializer):
+        document.graph.node.insert(
+            0, helper.make_node("Constant", [], [tensor.name], f"of {tensor.name}", value=tensor)
+        )
+    document.graph.ClearField("initializer")
+    onnx.save(document, source.path)
+    source = open_model(source.path)
+    given = learned(4, 3)
+    made = head_onnx.merged(source, given, tmp_path / "merged.onnx")
+    left = [node.output[0] for node in onnx.load(made.path).graph.node if node.op_type == "Constant"]
+    assert left == ["a"]  # of the backbone; "rows" and "c" nobody has ever taken
+    found = head_onnx.weights_of(made)
+    assert all(np.array_equal(found[name], given[name]) for name in given)
+
+
 def adding(takes: str, gives: str, constant: str = "b") -> onnx.NodeProto:
     return helper.make_node("Add", [takes, constant], [gives], f"add {gives}")
 

@@ -27,13 +27,17 @@ from edgekit_train.update import Weights
 
 @dataclass(frozen=True)
 class Layer:
-    """Where a layer is: the ``nodes`` from ``takes`` to ``gives``; what it computes with, [features, units]."""
+    """Where a layer is: the ``nodes`` from ``takes`` to ``gives``; what it computes with, [features, units].
+
+    ``axes`` of its bias as it is written: one of more than the scores have gives these as many.
+    """
 
     nodes: tuple[onnx.NodeProto, ...]
     takes: str
     gives: str
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
+    axes: int = 1
 
 
 def weights_of(model: Model) -> Weights:
@@ -51,21 +55,26 @@ def merged(model: Model, weights: Weights, path: Path) -> Model:
     wanted = (len(old[0].weight), old[-1].bias.size)
     if (learned[0][0].shape[0], learned[-1][1].size) != wanted:
         raise ConversionError(f"{model.path.name}: has a head of {wanted[0]} features and {wanted[1]} classes")
-    graph = document.graph
-    place = list(graph.node).index(old[0].nodes[0])
-    for node in _nodes_of(graph, old):
-        graph.node.remove(node)
-    _forget(graph)
-    prefix = head_names.free(tensor.name for tensor in graph.initializer)
-    kind = old[-1].nodes[0].op_type
-    for offset, node in enumerate(_nodes((old[0].takes, old[-1].gives), prefix, len(learned), kind)):
-        graph.node.insert(place + offset, node)
-    arrays = heads.named(learned, prefix)
-    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    _put(document.graph, old, learned)
     onnx.save(document, path)
     result = replace(derived(model, path, head_names.NAME), head_layers=len(learned))
     load(result).close()
     return result
+
+
+def _put(graph: onnx.GraphProto, old: list[Layer], learned: list[heads.Layer]) -> None:
+    """Another head in the place of the old one, of which nothing is left."""
+    takes, last, depth = old[0].takes, old[-1], len(learned)
+    for node in _nodes_of(graph, old):
+        graph.node.remove(node)
+    _forget(graph, takes)
+    prefix = head_names.free(tensor.name for tensor in graph.initializer)
+    place = 1 + next(index for index, node in enumerate(graph.node) if takes in node.output)
+    for offset, node in enumerate(_nodes((takes, last.gives), prefix, depth, last.nodes[0].op_type)):
+        graph.node.insert(place + offset, node)
+    arrays, bias = heads.named(learned, prefix), f"{prefix}.{depth - 1}.bias"
+    arrays[bias] = arrays[bias].reshape((1,) * (last.axes - 1) + (-1,))
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
 
 
 def _head(model: Model, document: onnx.ModelProto) -> list[Layer]:
@@ -85,7 +94,8 @@ def _layer(model: Model, document: onnx.ModelProto, layer: onnx.NodeProto) -> La
     weight = (given.T if told.get("transB") else given) * np.float32(told.get("alpha", 1.0))
     offset = found[bias].reshape(-1) * np.float32(told.get("beta", 1.0)) if bias else np.zeros(1, np.float32)
     offset = np.broadcast_to(offset, weight.shape[1:]).astype(np.float32)
-    return Layer(nodes, layer.input[0], nodes[-1].output[0], np.ascontiguousarray(weight), offset.copy())
+    axes = max(found[bias].ndim, 1) if len(nodes) > 1 else 1
+    return Layer(nodes, layer.input[0], nodes[-1].output[0], np.ascontiguousarray(weight), offset.copy(), axes)
 
 
 def _other(node: onnx.NodeProto, name: str) -> str:
@@ -123,9 +133,14 @@ def _dense(takes: str, gives: str, name: str, kind: str) -> list[onnx.NodeProto]
     ]
 
 
-def _forget(graph: onnx.GraphProto) -> None:
-    """Initializers that nothing takes any more."""
-    used = {name for node in graph.node for name in part_onnx.taken(node)} | {value.name for value in graph.output}
+def _forget(graph: onnx.GraphProto, takes: str) -> None:
+    """Initializers, and nodes, that nothing takes any more, beside what the head does: weights may come from nodes."""
+    used = {takes, *(value.name for value in graph.output)}
+    for node in reversed(list(graph.node)):
+        if used & set(node.output):
+            used |= part_onnx.taken(node)
+        else:
+            graph.node.remove(node)
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     graph.ClearField("initializer")
     graph.initializer.extend(kept)
