@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgekit import target as targets
@@ -56,6 +57,24 @@ def test_what_no_round_can_begin_with_is_told(tmp_path: Path) -> None:
         "digits.onnx: a head is merged into ONNX or TFLite, not into keras — export it to ONNX"
     )
     assert head.unreadable(replace(source, format=Format.SAVED_MODEL, trains=True)) == ""  # it begins with signatures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_weights_that_are_inputs_besides_are_weights(ir_version: int, tmp_path: Path) -> None:
+    """As exporters had to write them once, and some still do: the model is built, and its head comes back."""
+    document = onnx.load(DIGITS / "digits.onnx")
+    for tensor in document.graph.initializer:
+        value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        document.graph.input.append(value)
+    document.ir_version = ir_version
+    onnx.save(document, tmp_path / "old.onnx")
+    source = open_model(tmp_path / "old.onnx")
+    merged = head.merged(source, head.weights_of(source), tmp_path / "merged.onnx")
+    for each in (source, merged):
+        assert [spec.name for spec in each.inputs] == ["image"]
+        order = digits_order(precisions=(Precision.INT8,), features=True)
+        assert [spec.name for spec in served(built(each, order)).interface.inputs] == ["image"]
 
 
 @pytest.mark.slow

@@ -16,15 +16,17 @@ QUANTIZED_OPS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm"}
 )
 
+FREE_WEIGHTS = 4
+"""The first IR version whose weights need not be inputs."""
+
 
 def read(path: Path) -> Model:
     """Raises: UnsupportedFormat."""
     graph = load(path).graph
-    initial = {tensor.name for tensor in graph.initializer}
     return Model(
         path,
         Format.ONNX,
-        tuple(_spec(path, value) for value in graph.input if value.name not in initial),
+        tuple(_spec(path, value) for value in graph.input),
         tuple(_spec(path, value) for value in graph.output),
         digest_of(path),
         quantized=is_quantized(graph),
@@ -37,7 +39,7 @@ def is_quantized(graph: onnx.GraphProto) -> bool:
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """The checked model with all its weights in memory.
+    """The checked model with all its weights in memory, none of which is an input besides.
 
     Weights in files beside it are read, in files elsewhere refused (onnx >= 1.21 holds paths, links and hard links
     to the model's folder). Raises: UnsupportedFormat.
@@ -53,7 +55,18 @@ def load(path: Path) -> onnx.ModelProto:
         raise UnsupportedFormat(f"{path}: not an ONNX model, or cut short", "export or copy it again") from error
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise UnsupportedFormat(f"{path}: refused: {_line(error)}", _way_out(str(error))) from error
+    _close_weights(model)
     return model
+
+
+def _close_weights(model: onnx.ModelProto) -> None:
+    """Up to IR version 3 weights had to be inputs, too, and exporters went on to write them so: nobody gives any."""
+    initial = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initial]
+    if len(inputs) < len(model.graph.input):
+        model.graph.ClearField("input")
+        model.graph.input.extend(inputs)
+        model.ir_version = max(model.ir_version, FREE_WEIGHTS)
 
 
 def _name_domains(model: onnx.ModelProto) -> None:
