@@ -238,6 +238,13 @@ class TestRounds:
         assert keys.known("d0") == "ssh-ed25519 AAAA"
         first = running.carry_on(begin(store), ways(store, Learners(), NAMES))
         assert letters(first) == "rcccc"
+        told = (
+            f"round {first.number} has no update of d0: what came was refused, and is not kept: signs with another key"
+        )
+        with pytest.raises(ConfigError, match=f"^{told} than before: SHA256:"):
+            contents.chosen(first, "d0")
+        assert [part.device for part in contents.chosen(first, None)] == NAMES[1:]
+        assert not list(Shelf(first.key).folder.rglob("d0*"))
         keys.trust("d0", Signer().signed(b"").public)
         second = running.carry_on(begin(store), ways(store, Learners(), NAMES))
         assert letters(second) == "ccccc"

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def inspect(which: tuple[str, ...], as_json: bool) -> None:
     """Show what left the devices in a round: each tensor of each update, and who signed it.
 
-    Without ID, in the project's last one; without DEVICE, of all devices whose update is here. Nothing else than this
-    file and its signature is fetched; in a secure round a masked vector, and keys and shares that hide it.
+    Without ID, in the project's last one; without DEVICE, of all devices whose update is here. One that was refused is
+    not kept. Nothing else than this file and its signature is fetched; in a secure round a masked vector, and keys and
+    shares that hide it.
 
     \b
     Examples:

@@ -8,7 +8,7 @@ from typing import Any
 from edgekit.errors import ConfigError, RoundError
 from edgekit.federated.rounds import signatures
 from edgekit.federated.rounds.key_book import KeyBook
-from edgekit.federated.rounds.round import Facts, Part, Round
+from edgekit.federated.rounds.round import REFUSED, Facts, Part, Round
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit_train import tensor_file
 
@@ -48,9 +48,16 @@ def chosen(round_: Round, device: str | None) -> list[Part]:
     """The devices whose updates are here, or the one that is named. Raises: ConfigError."""
     here = [part for part in round_.parts if part.facts and device in (None, part.device)]
     if not here:
-        whose = device or "any device"
-        raise ConfigError(f"round {round_.number} has no update of {whose}", f"edgekit round show {round_.number}")
+        why = f"round {round_.number} has no update of {device or 'any device'}{_refused(round_, device)}"
+        raise ConfigError(why, f"edgekit round show {round_.number}")
     return here
+
+
+def _refused(round_: Round, device: str | None) -> str:
+    """Why there is none, where one of the device came: of what is not sound nothing is kept but that."""
+    errors = [part.error or {} for part in round_.of(REFUSED) if part.device == device]
+    told = [str(error.get("message")).removeprefix(f"{device}: ") for error in errors]
+    return "".join(f": what came was refused, and is not kept: {each}" for each in told)
 
 
 def of(round_: Round, part: Part, keys: KeyBook) -> Contents:
