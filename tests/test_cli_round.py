@@ -160,6 +160,18 @@ def test_a_trainer_of_ones_own_begins_with_what_its_init_gives(here: Path) -> No
 
 
 @pytest.mark.slow
+def test_what_a_trainer_prints_disturbs_no_secure_sum(here: Path) -> None:
+    """Devices and host converse over what is the trainer's standard output, too."""
+    packages = install(here.parent / "packages", "loud")
+    for name in NAMES:
+        python = here / name / "env" / "bin" / "python"
+        python.write_text(python.read_text().replace("PYTHONPATH=", f"PYTHONPATH={packages}:"))
+    [ended] = document("round", "start", "--trainer", "loud", "--clip", "10", "--secure")["rounds"]
+    assert (ended["state"], ended["source"]) == ("done", "gate's init")
+    assert [each["state"] for each in ended["devices"]] == ["came"] * 3
+
+
+@pytest.mark.slow
 def test_a_hidden_layer_begins_with_what_is_shipped_and_goes_on_where_it_is(here: Path) -> None:
     """As many units as are asked for; and those of the round before, without a word."""
     told = document("round", "start", "--trainer", "mlp", "--set", "hidden=12", "--set", "epochs=20", "--rounds", "2")
