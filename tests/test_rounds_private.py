@@ -430,3 +430,9 @@ class TestRounds:
         assert 0.05 < ended.plan.clip < (ended.result.clip or 0)  # all learn more than that
         assert Book(store).last_clip(replace(SUBJECT, family="sha256:new")) == ended.result.clip
         assert Book(store).last_clip(replace(SUBJECT, trainer="bias")) is None
+
+    def test_a_round_with_a_clip_of_its_own_does_not_make_it_forget_the_adaptive_one(self, url: str) -> None:
+        with Store(url) as store:
+            for plan in (Plan(clip=0.05, adaptive=True), Plan(clip=3.0), Plan()):
+                running.carry_on(begin(store, replace(plan, deadline_s=20)), ways(store, Learners(), NAMES))
+            assert Book(store).last_clip(SUBJECT) == Book(store).find("/project", 1).result.clip > 0.05

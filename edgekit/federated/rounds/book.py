@@ -80,9 +80,10 @@ class Book:
         return self._one(select(func.max(ROUNDS.c.number)).where(*own, ROUNDS.c.state == DONE))
 
     def last_clip(self, subject: Subject) -> float | None:
-        """What the clip of the last round of the same trainer, of whatever model, is to become."""
+        """What the clip of the last round with an adaptive one is to become; of the same trainer and whatever model."""
         own = [ROUNDS.c[name] == getattr(subject, name) for name in ("project", "app", "trainer")]
-        last = self._one(select(func.max(ROUNDS.c.number)).where(*own, ROUNDS.c.state == DONE))
+        adaptive = ROUNDS.c.plan["adaptive"].as_boolean()
+        last = self._one(select(func.max(ROUNDS.c.number)).where(*own, ROUNDS.c.state == DONE, adaptive))
         return last.result.clip if last and last.result else None
 
     def older(self, project: str, newest: int) -> list[str]:
