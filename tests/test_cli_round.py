@@ -102,6 +102,19 @@ def test_a_round_that_halts_is_carried_on_or_ended(here: Path) -> None:
     assert not (here / "gate" / "rounds" / "faces" / halted["key"]).exists()
 
 
+def test_rounds_before_the_one_that_the_budget_refuses_are_told_with_the_error(here: Path) -> None:
+    words = ("--rounds", "5", "--clip", "1", "--privacy", "central", "--epsilon", "8", "--delta", "1e-3")
+    ran = edgekit("round", "start", *words, "--noise", "0.9", "--set", "epochs=1", "--json", status=3)
+    assert ran.document["error"]["code"] == "privacy"
+    assert [(each["id"], each["state"]) for each in ran.document["rounds"]] == [(1, "done"), (2, "done")]
+    assert "the privacy budget does not allow another round" in ran.line
+    again = edgekit("round", "resume", "--json", status=3)
+    assert [each["id"] for each in again.document["rounds"]] == [2]
+    assert again.document["error"]["code"] == "privacy"
+    folders = {path.name for path in Shelf("any").folder.parent.iterdir()}
+    assert folders == {each["key"] for each in ran.document["rounds"]}
+
+
 def test_a_round_that_was_aborted_by_somebody_else_ends_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     aborted = Round(4, "a" * 32, Subject("/project", "faces", "m", "head"), Plan(), ABORTED, 0.0, "model", ())
     for as_json in (True, False):

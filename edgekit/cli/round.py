@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +74,7 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
     fitting.check(plan, len(devices), how["trainer"])
     if plan.secure and executor:
         raise ConfigError("a secure sum is conducted by this host alone", "leave --executor out")
-    with desk(teller, executor) as here:
+    with _ending(teller), desk(teller, executor) as here:
         accept = plan.accept_new_host_key
         live = beginning.live(devices, here.project.app or "", here.pool, accept_new_host_key=accept)
         subject, model = Subject(here.place, live.app, live.family, how["trainer"]), here.model(live.family)
@@ -82,7 +84,6 @@ def start(names: tuple[str, ...], source: str | None, executor: str | None, as_j
         begun = beginning.begin(subject, plan, [device.name for device in devices], sources, source)
         teller.begun(begun)
         running.carry_on(begun, here.ways(model, subject.trainer))
-    _end(teller)
 
 
 @round_.command()
@@ -106,13 +107,12 @@ def resume(number: int | None, executor: str | None, as_json: bool) -> None:
     from edgekit.federated.rounds.round import ABORTED
 
     teller = Teller(as_json)
-    with desk(teller, executor) as here:
+    with _ending(teller), desk(teller, executor) as here:
         found = here.book.find(here.place, number)
         if found.state == ABORTED:
             raise ConfigError(f"round {found.number} was aborted", "edgekit round start")
         model = here.model(found.subject.family)
         running.carry_on(found, here.ways(model, found.subject.trainer))
-    _end(teller)
 
 
 @round_.command()
@@ -224,10 +224,23 @@ def _plan(how: dict[str, Any]) -> Plan:
     )
 
 
-def _end(teller: Teller) -> None:
+@contextmanager
+def _ending(teller: Teller) -> Iterator[None]:
+    """Behind the block: what came of the rounds that it has carried on, and the exit status; also before an error."""
     from edgekit.cli import round_told
+    from edgekit.errors import EdgekitError
 
+    failed: dict[str, Any] = {}
+    try:
+        yield
+        status = round_told.status(teller.rounds)
+    except EdgekitError as error:
+        if not (teller.as_json and teller.rounds):
+            raise
+        failed, status = {"error": error.as_dict()}, error.exit_code
+        click.echo(f"edgekit: {error}", err=True)
     if teller.as_json:
-        print_json({"rounds": [round_told.document(each) | round_privacy.document(each) for each in teller.rounds]})
-    if status := round_told.status(teller.rounds):
+        rounds = [round_told.document(each) | round_privacy.document(each) for each in teller.rounds]
+        print_json({"rounds": rounds, **failed})
+    if status:
         raise SystemExit(status)

@@ -39,14 +39,16 @@ def carry_on(round_: Round, ways: Ways) -> Round:
                 Shelf(key).drop_updates()
             if round_.state != DONE or not round_.plan.more:
                 return round_
-            round_ = ways.book.after(round_) or _begun(follower(round_), ways)
+            round_ = ways.book.after(round_) or _followed(round_, ways)
     finally:
         crowd.leave()
 
 
-def _begun(new: Round, ways: Ways) -> Round:
-    """Raises: PrivacySpent where the budget does not allow it."""
+def _followed(round_: Round, ways: Ways) -> Round:
+    """The round that comes next, begun. Raises: PrivacySpent; then nothing of it is kept."""
+    new = follower(round_)
     ways.ledgers.check(new)
+    Shelf(new.key).keep_start(Shelf(round_.key).result()[0], private.strategy(round_.plan).name)
     return ways.book.begin(new)
 
 
@@ -63,13 +65,11 @@ def abort(round_: Round, pool: Executor, book: Book, fleet: Mapping[str, Device]
 
 
 def follower(round_: Round) -> Round:
-    """The round that comes next, from where this one ended, of the same devices or drawn anew; its files are kept."""
-    new, strategy = Shelf(uuid.uuid4().hex), private.strategy(round_.plan)
-    new.keep_start(Shelf(round_.key).result()[0], strategy.name)
+    """The round that comes next, from where this one ended, of the same devices or drawn anew."""
     plan = private.following(round_)
     parts = tuple(Part(name) for name in private.drawn(plan, [part.device for part in round_.parts]))
     source = f"round {round_.number}"
-    return Round(0, new.key, round_.subject, plan, RUNNING, 0.0, source, parts, follows=round_.number)
+    return Round(0, uuid.uuid4().hex, round_.subject, plan, RUNNING, 0.0, source, parts, follows=round_.number)
 
 
 def _one(round_: Round, crowd: Crowd, ways: Ways) -> Round:
