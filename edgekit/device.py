@@ -11,6 +11,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.resources import files
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -87,10 +88,10 @@ class Conversation:
         self._talk, self._command = talk, command
 
     def hear(self, timeout_s: float | None = None) -> Answer:
-        """What it says next, within so long. Raises: as ``call``."""
+        """What it says next, within so long. Raises: as ``call``; what it has said before is no reason of its end."""
         with _hinting(self._command[0]):
             line = self._talk.hear(timeout_s or ANSWER_S)
-        return _answer(line, self._command, self._talk.end)
+        return _answer(line, self._command, lambda: replace(self._talk.end(), stdout=line))
 
     def ask(self, document: Mapping[str, Any], body: Iterable[bytes] = (), timeout_s: float = WORK_S) -> Answer:
         """What it says to a line of JSON, which ``body`` may follow.

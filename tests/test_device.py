@@ -105,6 +105,25 @@ class TestCall:
         with pytest.raises(CommandError, match="ended with status 9, and said nothing"):
             device.call(link, "status")
 
+    def test_what_a_conversation_has_said_is_no_reason_of_its_end(self, tmp_path: Path, link: Transport) -> None:
+        answers(tmp_path / "home", '{"letter": "AAAA"}\n')
+        script = tmp_path / "home/env/bin/python"
+        script.write_text(script.read_text().replace("echo last words >&2; exit 0", "exit 9"))
+        with (
+            pytest.raises(CommandError, match="ended with status 9, and said nothing"),
+            device.conversing(link, "secure") as there,
+        ):
+            assert there.hear() == {"letter": "AAAA"}
+            there.hear()
+        answers(tmp_path / "home", '{"letter": "AAAA"}\nSegmentation fault\n')
+        script.write_text(script.read_text().replace("echo last words >&2; exit 0", "exit 9"))
+        with (
+            pytest.raises(CommandError, match="ended with status 9: Segmentation fault"),
+            device.conversing(link, "secure") as there,
+        ):
+            there.hear()
+            there.hear()
+
     def test_a_runtime_that_was_killed(self, tmp_path: Path, link: Transport) -> None:
         """The log of an engine is no reason."""
         answers(tmp_path / "home", "")
