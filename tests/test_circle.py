@@ -154,6 +154,7 @@ def test_parts_tell_who_was_away(pool: ThreadPoolExecutor) -> None:
     assert found["b"].facts
     assert (found["b"].facts.masked, found["b"].facts.examples) == (True, 0)
     assert summing._lost("a", RoundError("no")).state == FAILED
+    assert summing._lost("a", RoundError("no")).error == {"code": "round", "message": "no", "hint": None}
 
 
 def test_an_advert_is_its_devices_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from edgekit import fleet
 from edgekit.cli.round_desk import ledgers
 from edgekit.cli.round_told import Teller, status
 from edgekit.federated.rounds.measures import Privacy
-from edgekit.federated.rounds.round import ABORTED, Plan, Round, Subject
+from edgekit.federated.rounds.round import ABORTED, CAME, FAILED, HALTED, Part, Plan, Round, Subject
 from edgekit.federated.rounds.shelf import Shelf
 from edgekit.fleet import Device
 from edgekit_train import heads, tensor_file
@@ -113,6 +113,32 @@ def test_rounds_before_the_one_that_the_budget_refuses_are_told_with_the_error(h
     assert again.document["error"]["code"] == "privacy"
     folders = {path.name for path in Shelf("any").folder.parent.iterdir()}
     assert folders == {each["key"] for each in ran.document["rounds"]}
+
+
+@pytest.mark.parametrize(
+    ("part", "secure", "hint"),
+    [
+        (
+            Part("gate", FAILED, error={"hint": "start another round"}),
+            True,
+            "start another round, 'edgekit round abort'",
+        ),
+        (Part("gate", CAME), True, "start another round, 'edgekit round abort'"),
+        (
+            Part("gate", FAILED, error={"hint": "nothing was learned; start another round"}),
+            True,
+            "'edgekit round resume'",
+        ),
+        (Part("gate", CAME), False, "'edgekit round resume'"),
+    ],
+)
+def test_a_sum_that_is_lost_once_devices_have_given_their_part_is_not_resumed(
+    part: Part, secure: bool, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = Subject("/project", "faces", "m", "head")
+    halted = Round(4, "a" * 32, subject, Plan(secure=secure), HALTED, 0.0, "model", (part,), reason="too few")
+    Teller(False).ended(halted)
+    assert capsys.readouterr().err.startswith(f"edgekit: round 4: too few — {hint} ")
 
 
 def test_a_round_that_was_aborted_by_somebody_else_ends_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from edgekit.federated.rounds.round import ABORTED, DONE, HALTED, Facts, Part, R
 from edgekit_train import family as families
 
 AGAIN = "'edgekit round resume' asks again, 'edgekit round abort' ends it"
+ANEW = "start another round, 'edgekit round abort' ends this one"
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Teller:
         if round_.result and not self.as_json:
             click.echo(f"round {round_.number}: {outcome(round_.result)}")
         if round_.state == HALTED and not self.as_json:
-            click.echo(f"edgekit: round {round_.number}: {round_.reason} — {AGAIN}", err=True)
+            click.echo(f"edgekit: round {round_.number}: {round_.reason} — {ANEW if round_.given else AGAIN}", err=True)
         if round_.state == ABORTED and not self.as_json:
             click.echo(f"edgekit: round {round_.number}: aborted by somebody else — edgekit round start", err=True)
 

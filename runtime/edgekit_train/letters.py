@@ -14,6 +14,8 @@ import numpy as np
 
 LEAST = 3
 """Devices: of two, each knows the other's part from the sum."""
+ANOTHER = "start another round"
+"""What is to be done where devices have given their part of one: they give it once."""
 
 
 @dataclass(frozen=True)

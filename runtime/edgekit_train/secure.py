@@ -16,7 +16,7 @@ from edgekit_runtime import durable, fields, host
 from edgekit_runtime.errors import DeviceError
 from edgekit_runtime.home import held
 from edgekit_train import letter_file, peers, signed_advert
-from edgekit_train.letters import Confirmed
+from edgekit_train.letters import ANOTHER, Confirmed
 from edgekit_train.masks import Party
 from edgekit_train.trainer import TrainingFailed
 
@@ -64,7 +64,7 @@ class Part:
         path = self.folder / GIVEN
         if path.exists() and self.task.round.encode() in durable.read(path, MOST).splitlines():
             already = f"{self.task.app}: this device has given its part of this round already"
-            raise TrainingFailed(already, "start another round")
+            raise TrainingFailed(already, ANOTHER)
 
     def _give(self) -> None:
         """Once, even of a round that was forgotten: two sums, one with this device and one without, differ by what it

@@ -143,8 +143,12 @@ def test_where_too_few_are_left_nothing_is_told_and_nobody_answers_twice(homes: 
     [lost] = document(*WORDS, "--secure", status=3)["rounds"]
     assert (lost["state"], came(lost), lost["result"]) == ("halted", set(), None)
     assert "3 devices are left" in lost["reason"]
+    assert {each["error"]["hint"] for each in lost["devices"]} == {"start another round"}
+    assert not any("AAAA" in each["error"]["message"] for each in lost["devices"])  # no letter
     for name in ("d1", "d2"):
         drops(homes[name], None)
+    ran = edgekit("round", "resume", status=3)
+    assert ran.stderr.splitlines()[-1].endswith(" — start another round, 'edgekit round abort' ends this one")
     [again] = document("round", "resume", status=3)["rounds"]
     errors = {each["error"]["message"] for each in again["devices"]}
     assert len(errors) == 5
@@ -158,7 +162,9 @@ def test_where_too_few_are_left_nothing_is_told_and_nobody_answers_twice(homes: 
 def test_before_anything_was_given_a_round_that_halted_can_be_resumed(homes: dict[str, Path]) -> None:
     for name in ("d1", "d2", "d3"):
         drops(homes[name], "advert")
-    [halted] = document(*WORDS, "--secure", status=3)["rounds"]
+    told = edgekit(*WORDS, "--secure", status=3).stderr.splitlines()[-1]
+    assert told.endswith(" — 'edgekit round resume' asks again, 'edgekit round abort' ends it")
+    [halted] = document("round", "show")["rounds"]
     assert "2 devices are left" in halted["reason"]
     for home in homes.values():
         drops(home, None)

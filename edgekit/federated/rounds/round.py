@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.federated.rounds.measures import Privacy
 from edgekit_train.compression import Compression
+from edgekit_train.letters import ANOTHER
 
 WAITING, CAME, LATE, REFUSED, FAILED, OFFLINE = "waiting", "came", "late", "refused", "failed", "offline"
 """Of a device. ``came``: its update is here and sound; ``late``: so it is, but the round was decided without it;
@@ -152,6 +153,12 @@ class Round:
     def left(self) -> tuple[Part, ...]:
         """The devices that it has no sound update from."""
         return self.of(WAITING, REFUSED, FAILED, OFFLINE)
+
+    @property
+    def given(self) -> bool:
+        """Whether devices have given their part of a secure sum: where it is lost, nobody gives it again."""
+        said = ((part.error or {}).get("hint") for part in self.parts)
+        return self.plan.secure and (bool(self.of(CAME)) or ANOTHER in said)
 
 
 def error_of(message: str, hint: str | None = None, code: str = "round") -> dict[str, Any]:

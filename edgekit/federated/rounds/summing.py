@@ -17,6 +17,7 @@ from edgekit.federated.rounds.seat import Seat
 from edgekit_train import update as updates
 from edgekit_train.clipping import norm
 from edgekit_train.device_key import digest_of
+from edgekit_train.letters import ANOTHER
 from edgekit_train.signed_advert import SignedAdvert
 from edgekit_train.update import Update, Weights
 
@@ -66,7 +67,7 @@ def summed(asks: Sequence[Ask], terms: Terms, until: float) -> Sum:
         try:
             total = circle.total(enrolled)
         except RoundError as error:
-            parts = (_lost(name, circle.gone.get(name, error)) for name in seats)
+            parts = (_lost(name, circle.gone.get(name, error), name in circle.masked) for name in seats)
             return Sum(tuple(parts), {}, keys, None, error.message)
     return Sum(tuple(_part(name, circle) for name in seats), circle.masked, keys, total, None)
 
@@ -88,9 +89,11 @@ def _part(name: str, circle: Circle) -> Part:
     return Part(name, CAME, Facts(digest_of(letter), len(letter), 0, 0.0, masked=True))
 
 
-def _lost(name: str, error: EdgekitError) -> Part:
+def _lost(name: str, error: EdgekitError, given: bool = False) -> Part:
+    """``given``: its part has come, of a sum that is lost."""
     away = isinstance(error, ConnectError) and not isinstance(error, HostKeyError)
-    return Part(name, OFFLINE if away else FAILED, error=error.as_dict())
+    told = error.as_dict() | ({"hint": ANOTHER} if given else {})
+    return Part(name, OFFLINE if away else FAILED, error=told)
 
 
 def mean(round_: Round, total: Vector, weights: Weights) -> bytes:
