@@ -114,6 +114,8 @@ def test_the_template_is_a_project_and_so_is_all_that_it_comments_on(tmp_path: P
     (tmp_path / "edgekit.toml").write_text("\n".join(lines))
     assert load(tmp_path).preprocess["image"].std == [0.229, 0.224, 0.225]
     assert load(tmp_path).budget.max_p95_ms == 40
+    tables = {"data", "inputs", "preprocess", "agreement", "budget"}
+    assert {name for name in Project.__struct_fields__ if f"\n# {name} = " not in template} == tables
 
 
 @pytest.mark.parametrize(
