@@ -9,15 +9,14 @@ from edgekit_runtime import errors, fields
 
 LONGEST = 1000
 """Characters of a message."""
+OTHER = "is its runtime of another edgekit? 'edgekit device setup'"
 
 
 class Answer(dict[str, Any]):
     """A JSON object of a device. Raises: DeviceError for a key that it lacks."""
 
     def __missing__(self, key: str) -> Any:
-        raise DeviceError(
-            f"this device answers without {key!r}", "is its runtime of another edgekit? 'edgekit device setup'"
-        )
+        raise DeviceError(f"this device answers without {key!r}", OTHER)
 
 
 def parsed(said: bytes) -> Answer:
@@ -37,9 +36,11 @@ def reported(document: object) -> EdgekitError:
     kinds = {
         kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EdgekitError)
     }
-    hint = said.get("hint")
+    message, hint = said.get("message"), said.get("hint")
+    if not message:
+        message, hint = "this device tells of an error, and not of which", hint or OTHER
     kind = kinds.get(str(said.get("code")), DeviceError)
-    return kind(str(said.get("message"))[:LONGEST], str(hint)[:LONGEST] if hint else None)
+    return kind(str(message)[:LONGEST], str(hint)[:LONGEST] if hint else None)
 
 
 def last_line(output: bytes) -> str:

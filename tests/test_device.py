@@ -187,7 +187,9 @@ class TestReported:
 
     @pytest.mark.parametrize("said", [None, "words", [], {}, {"code": []}, {"code": "x", "message": {}, "hint": 1}])
     def test_any_other_shape_is_an_error_of_the_device(self, said: object) -> None:
-        assert type(answering.reported(said)) is DeviceError
+        error = answering.reported(said)
+        assert type(error) is DeviceError
+        assert error.message not in ("", "None")
 
     def test_a_subclass_is_caught_as_its_kind(self, tmp_path: Path, link: Transport) -> None:
         answers(tmp_path / "home", json.dumps({"error": SignatureError("x").as_dict()}), 1)

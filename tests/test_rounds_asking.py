@@ -101,6 +101,8 @@ def test_a_device_that_hangs_is_given_up_when_its_time_is_over(tmp_path: Path) -
     [
         ([{"app": "faces", "release": "sha256:1", "family": "a+b"}], Live("faces", "a+b")),
         ([{"app": "faces", "error": {"code": "digest", "message": "broken", "hint": None}}], "broken"),
+        ([{"app": "faces", "error": {}}], "this device tells of an error, and not of which"),
+        ([{"app": "faces", "error": {"code": "digest", "hint": 7}}], "this device tells of an error, and not of which"),
         ([], "pi: serves no app"),
         (None, "pi: serves no app"),
         ([7, "x"], "pi: serves no app"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from edgekit import device as devices
 from edgekit import transports
+from edgekit.answer import reported
 from edgekit.errors import ConfigError, ConnectError, EdgekitError, HostKeyError, RoundError
 from edgekit.fanout import reached
 from edgekit.federated.rounds import lines
@@ -121,7 +122,7 @@ def _live(name: str, apps: object, app: str) -> Live:
     said = [each for each in apps if isinstance(each, dict)] if isinstance(apps, list) else []
     found = [each for each in said if app in ("", each.get("app"))]
     if len(found) == 1 and isinstance(error := found[0].get("error"), dict):
-        return Live(error=error)
+        return Live(error=reported(error).as_dict())
     if len(found) == 1:
         return Live(str(found[0].get("app")), str(found[0].get("family")))
     if found:
