@@ -261,6 +261,12 @@ class TestRounds:
         assert (ended.result.before, ended.result.accuracy, ended.result.samples) == (0.25, 0.5, 200)
         assert flat(judged[0]).tolist() == flat(START).tolist()
 
+    def test_where_nothing_can_be_judged_that_is_found_once_a_round(self, store: Store) -> None:
+        """And told once; the weights after are no other than those before in that."""
+        judged: list[Weights] = []
+        running.carry_on(begin(store, more=1), replace(ways(store, Learners(), NAMES), judge=judged.append))
+        assert len(judged) == 2
+
 
 @pytest.mark.usefixtures("unsigned")
 class TestStragglers:

@@ -91,7 +91,8 @@ def _combined(round_: Round, ways: Ways) -> Round:
     strategy, shelf = private.strategy(round_.plan).without(round_.broken), Shelf(round_.key)
     ways.ledgers.enter(round_)
     state = shelf.keep_result(lambda: combining.combined(round_, strategy), strategy.name)
-    before, after = ways.judge(shelf.start().weights), ways.judge(state.weights)
+    before = ways.judge(shelf.start().weights)
+    after = before and ways.judge(state.weights)
     found = replace(combining.result(round_, state), clip=private.next_clip(round_))
     if before and after:
         found = replace(found, before=before.accuracy, accuracy=after.accuracy, samples=after.samples)
