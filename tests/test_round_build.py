@@ -130,6 +130,22 @@ class TestStanding:
         assert standing(tmp_path, bundle.manifest.target, family) is None
 
 
+class TestReplaced:
+    @pytest.mark.slow
+    def test_where_nothing_of_the_model_before_holds_the_budget_that_is_told_and_no_reason(
+        self, here: Path, store: Store
+    ) -> None:
+        """The budget has become too narrow for a model whose int8 loses answers; that of the new one loses none."""
+        with (here / "edgekit.toml").open("a") as file:
+            file.write("[budget]\nmin_agreement = 0.9\nmax_size_mib = 0.09\n")
+        onnx = head.merged(open_model(here / "digits.onnx"), uneven(own()), here / "uneven.onnx")
+        (here / "digits.onnx").write_bytes(onnx.path.read_bytes())
+        number = done(store, past(here, own())).number
+        line = f"round {number}: as int8 on {TARGET}: not compared, for nothing of the model before holds the budget"
+        assert line in edgekit("round", "build").stdout.splitlines()
+        assert Gates(store).of([number])[number].reason == ""
+
+
 class TestGenerations:
     def test_what_a_release_was_built_from(self, here: Path, store: Store, tmp_path: Path) -> None:
         """A head that was shipped is what the next round begins with, and what its build is held beside."""

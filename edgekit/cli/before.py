@@ -33,8 +33,8 @@ class Before:
 
         known = dict(zip((target.name for target, _ in places), places, strict=True))
         for outcome in made:
-            old = self._artifact(*known[outcome.target.name]) if outcome.contents else None
-            if outcome.contents and old:
+            if outcome.contents:
+                old = self._artifact(*known[outcome.target.name])
                 yield replaced(old, Artifact.of(outcome.contents), self.order)
 
     def _artifact(self, target: Target, place: Path) -> Artifact | None:
@@ -47,6 +47,4 @@ class Before:
             return found
         self.tell(f"{target.name}: {place} is not of the model before, which is built anew to compare")
         contents = build(self.model, target, self.order, self.tell).contents
-        if contents is None:
-            self.tell(f"{target.name}: not compared: nothing of the model before holds the budget")
         return Artifact.of(contents) if contents else None

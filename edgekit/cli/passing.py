@@ -64,7 +64,7 @@ def through(round_: Round, generations: Generations, job: Job, tell: Tell) -> Pa
         of_before = Before(before, round_.subject.family, job.order, tell)
         replaced = list(of_before.beside(made, workbench.places))
         reason = _reason(found, replaced, made)
-        made = [] if any(each.found.worse for each in replaced) else made
+        made = [] if any(each.worse for each in replaced) else made
         gated = Gated(reason, found, _releases(made))
         if gated.releases:
             Shelf(round_.key).keep_head(learned)  # for the rounds that come after this build
@@ -74,7 +74,7 @@ def through(round_: Round, generations: Generations, job: Job, tell: Tell) -> Pa
 
 def _reason(found: Paired, replaced: Sequence[Replaced], made: Sequence[Outcome]) -> str:
     """Why it does not ship to all targets; "" where it does."""
-    worse = [found.told] if found.worse else [each.told for each in replaced if each.found.worse]
+    worse = [found.told] if found.worse else [each.told for each in replaced if each.worse]
     if worse:
         return f"worse than the model before, so it is kept and not shipped: {'; '.join(worse)}"
     refused = [outcome.target.name for outcome in made if not outcome.contents]

@@ -37,19 +37,28 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Replaced:
-    """How an artifact for a ``target`` answers beside the one that it replaces; ``precision`` is that of both."""
+    """How an artifact for a ``target`` answers beside the one that it replaces; ``precision`` is that of both.
+
+    ``found``: None where there is none to compare with.
+    """
 
     target: str
     precision: str
-    found: Paired
+    found: Paired | None
+
+    @property
+    def worse(self) -> bool:
+        return self.found is not None and self.found.worse
 
     @property
     def told(self) -> str:
         """In a line."""
-        return f"as {self.precision} on {self.target}: {self.found.told}"
+        how = self.found.told if self.found else "not compared, for nothing of the model before holds the budget"
+        return f"as {self.precision} on {self.target}: {how}"
 
     def as_dict(self) -> dict[str, object]:
-        return {"target": self.target, "precision": self.precision, "evaluation": self.found.as_dict()}
+        evaluation = self.found.as_dict() if self.found else None
+        return {"target": self.target, "precision": self.precision, "evaluation": evaluation}
 
 
 def standing(place: Path, target: str, family: str) -> Artifact | None:
@@ -64,8 +73,10 @@ def standing(place: Path, target: str, family: str) -> Artifact | None:
         return None
 
 
-def replaced(before: Artifact, after: Artifact, order: Order) -> Replaced:
+def replaced(before: Artifact | None, after: Artifact, order: Order) -> Replaced:
     """Both on the evaluation data of an order. Raises: DataError, ConfigError, EngineError."""
+    if before is None:
+        return Replaced(after.manifest.target, after.manifest.precision, None)
     told = list(dict.fromkeys(each.manifest.precision for each in (before, after)))
     with before.session as first, after.session as second:
         found = paired(first, second, order.dataset("evaluation", first.interface))
