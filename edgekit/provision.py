@@ -54,6 +54,16 @@ find "$home/envs" -mindepth 1 -maxdepth 1 ! -name "$name" ! -name "${before##*/}
 """
 """What runs keeps the environment that it was started in; younger than an hour, another one may be in the making."""
 
+LEFT_BEHIND = """\
+cd "$1/env" 2>/dev/null || exit 0
+for facts in lib/python*/site-packages/*.dist-info; do
+  [ -e "$facts/REQUESTED" ] || continue
+  name=${facts##*/}
+  name=${name%%-*}
+  ls -d "$1/envs/$2"/lib/python*/site-packages/"$name"-*.dist-info >/dev/null 2>&1 || echo "$name"
+done
+"""
+"""What somebody has asked pip for in the environment in use, and is not in the new one."""
 
 CLEAR = 'for i in 1 2 3 4 5; do rm -rf "$@" 2>/dev/null && sleep 0.2 && [ ! -e "$1" ] && break; sleep 1; done'
 """Again where need be: what was interrupted may still be writing there."""
@@ -61,7 +71,10 @@ CLEAR = 'for i in 1 2 3 4 5; do rm -rf "$@" 2>/dev/null && sleep 0.2 && [ ! -e "
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What a device got: the engine's package and version, and whether anything had to be installed; and where."""
+    """What a device got: the engine's package and version, and whether anything had to be installed; and where.
+
+    ``left_behind``: packages that somebody else had installed into its environment, which is another one now.
+    """
 
     home: str
     engine: str
@@ -69,6 +82,7 @@ class Provisioned:
     python: str
     installed: bool
     trusted: bool
+    left_behind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,13 +132,15 @@ def setup(
         tell(f"no wheels of cryptography for {facts['arch']}: it learns, but takes no part in secure rounds")
     needs = (*requirements(facts, target, engine), *parts.requirements)
     kit = Kit(needs, tuple(map(wheels.own, parts.own)), wheels.Python.of(facts), offline)
-    fresh = not _has(transport, facts["home"], kit.identity)
+    fresh, left = not _has(transport, facts["home"], kit.identity), tuple[str, ...]()
     if fresh:
         tell("collecting wheels")
-        _shell(transport, SWITCH_ENV, facts["home"], _install(transport, facts["home"], kit, tell))
+        name = _install(transport, facts["home"], kit, tell)
+        left = _left_behind(transport, facts["home"], name)
+        _shell(transport, SWITCH_ENV, facts["home"], name)
     trusted = devices.call(transport, "trust", stdin={"line": signer.allowed_line()})["added"]
     version = devices.probe(transport)["engines"].get(engine.package)
-    return Provisioned(facts["home"], engine.package, version, facts["python"], fresh, trusted)
+    return Provisioned(facts["home"], engine.package, version, facts["python"], fresh, trusted, left)
 
 
 def check(facts: dict[str, Any], target: Target) -> None:
@@ -177,6 +193,11 @@ def _install(transport: Transport, home: str, kit: Kit, tell: Callable[[str], No
         with suppress(TransportError):
             transport.run(["sh", "-c", CLEAR, "edgekit", *rubbish])
     return name
+
+
+def _left_behind(transport: Transport, home: str, name: str) -> tuple[str, ...]:
+    found = transport.run(["sh", "-c", LEFT_BEHIND, "edgekit", home, name]).stdout.decode(errors="replace")
+    return tuple(printable(line) for line in found.split())
 
 
 def _shell(transport: Transport, script: str, *arguments: str, hint: str | None = None) -> None:

@@ -236,6 +236,21 @@ class TestRefused:
             setup(link, other)
 
     @pytest.mark.slow
+    def test_what_somebody_else_had_installed_is_named_when_the_environment_is_made_anew(
+        self, link: Transport, desk: Device
+    ) -> None:
+        """As pip does it: what was asked for, not what came along."""
+        assert setup(link, other_kit()).left_behind == ()  # an environment that no other test has
+        [packages] = Path(desk.uri.removeprefix("local:"), "env", "lib").glob("python*/site-packages")
+        for name, asked in (("shop_trainer", True), ("came_along", False)):
+            facts = packages / f"{name}-1.dist-info"
+            facts.mkdir()
+            if asked:
+                (facts / "REQUESTED").touch()
+        assert not setup(link, other_kit()).installed
+        assert setup(link).left_behind == ("shop_trainer",)
+
+    @pytest.mark.slow
     def test_an_engine_that_no_index_has(self, link: Transport, desk: Device) -> None:
         first = OURS.engines[0]
         with pytest.raises(EdgekitError, match=r"no wheels for cp3.*ERROR: ") as caught:

@@ -101,12 +101,15 @@ def setup(
 def _print(name: str, done: Provisioned, serving: Installed | None) -> None:
     facts = {"engine": done.engine, "engine_version": done.version, "python": done.python}
     unit = {"unit": serving.unit, "note": serving.note} if serving else None
-    print_json({"device": name, **facts, "installed": done.installed, "trusted": done.trusted, "service": unit})
+    told = {"installed": done.installed, "left_behind": list(done.left_behind), "trusted": done.trusted}
+    print_json({"device": name, **facts, **told, "service": unit})
 
 
 def _show(name: str, done: Provisioned, serving: Installed | None) -> None:
     what = "is set up" if done.installed else "was set up already"
     click.echo(f"{name}: {what}: Python {done.python}, {done.engine} {done.version}")
+    if done.left_behind:
+        click.echo(f"{name}: its environment is a new one, without {', '.join(done.left_behind)}: install it again")
     if serving:
         click.echo(f"{name}: {f'{serving.unit} is installed; ' if serving.unit else ''}{serving.note}")
 
