@@ -28,6 +28,7 @@ from edgekit.errors import ConfigError
 from edgekit.policy import Decision
 from edgekit.rollout import ABORTED, HALTED, RUNNING, Part, Plan, Rollout
 from edgekit.store import METADATA, Store
+from edgekit.store.engine import MOST_NUMBER
 
 ROLLOUTS = Table(
     "rollouts",
@@ -87,8 +88,9 @@ class Book:
         """The rollout of that number, or a project's last one. Raises: ConfigError when there is none."""
         last = select(func.max(ROLLOUTS.c.number)).where(ROLLOUTS.c.project == project)
         known = select(ROLLOUTS.c.number).where(ROLLOUTS.c.number == number, ROLLOUTS.c.project == project)
+        asked = last if number is None else known
         with self._store.transaction(UNREAD) as connection:
-            found = connection.execute(last if number is None else known).scalar()
+            found = connection.execute(asked).scalar() if (number or 0) <= MOST_NUMBER else None
             if found is None:
                 what = "no rollout" if number is None else f"no rollout {number}"
                 raise ConfigError(f"{what} of the project in {project}", "edgekit push --to all --waves 1,10%,100%")

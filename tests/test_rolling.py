@@ -288,6 +288,11 @@ class TestBook:
         with pytest.raises(ConfigError, match=f"no rollout {begun.number} of the project in /other"):
             book.find("/other", begun.number)
 
+    def test_a_number_that_no_database_holds_is_none(self, book: Book) -> None:
+        begin(book)
+        with pytest.raises(ConfigError, match=f"no rollout {10**23} of the project in /project"):
+            book.find("/project", 10**23)
+
     def test_a_store_of_an_older_edgekit_gets_the_tables(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'store.db'}"
         first_store.made(url, "desk", [Window("digits", "sha256:" + "a" * 64, "s1", 0, 1.78e9, 1.78e9 + 60, {690: 3})])

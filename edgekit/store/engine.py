@@ -22,6 +22,8 @@ PATIENCE_S = 120
 """How long one of many threads waits for its turn."""
 KNOWN: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 CHUNK = 500
+MOST_NUMBER = (1 << 31) - 1
+"""That an integer of PostgreSQL holds; SQLite would take a few more."""
 EXAMPLES = "write sqlite:////path/to/file.db or postgresql://user@host/name"
 
 

@@ -29,15 +29,13 @@ from edgekit.federated.rounds.round import (
 )
 from edgekit.federated.rounds.tables import PARTS, ROUNDS
 from edgekit.store import Store
-from edgekit.store.engine import insert_new
+from edgekit.store.engine import MOST_NUMBER, insert_new
 
 UNKEPT = "the round cannot be kept"
 UNREAD = "the round cannot be read"
 BEGIN = "edgekit round start --to all"
 MORE = {CAME: (), LATE: (CAME,)}
 """What stays where that is noted of a device; for all else what is sound does."""
-MOST_NUMBER = (1 << 31) - 1
-"""That an integer of PostgreSQL holds; SQLite would take a few more."""
 
 
 class Book:
