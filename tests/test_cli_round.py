@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekit import fleet
-from edgekit.cli.round_desk import ledgers
+from edgekit.cli.round_desk import desk, ledgers
 from edgekit.cli.round_told import Teller, status
+from edgekit.federated.rounds.crowd import MOST
 from edgekit.federated.rounds.measures import Privacy
 from edgekit.federated.rounds.round import ABORTED, CAME, FAILED, HALTED, Part, Plan, Round, Subject
 from edgekit.federated.rounds.shelf import Shelf
@@ -148,6 +150,15 @@ def test_a_round_that_was_aborted_by_somebody_else_ends_with_a_line(capsys: pyte
         teller.ended(aborted)
         assert status(teller.rounds) == 1
     assert capsys.readouterr() == ("", "edgekit: round 4: aborted by somebody else — edgekit round start\n")
+
+
+def test_as_many_devices_are_at_work_at_once_as_a_crowd_has(here: Path) -> None:
+    """All of them wait until the last one is there."""
+    everybody = threading.Barrier(MOST, timeout=60)
+    with desk(Teller(True)) as opened:
+        ways = opened.ways(None, "head")
+        found = [ways.pool.submit(everybody.wait) for _ in range(MOST)]
+        assert {each.result() for each in found} == set(range(MOST))
 
 
 @pytest.mark.slow
