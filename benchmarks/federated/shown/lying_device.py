@@ -16,14 +16,15 @@ from edgekit_lies import LIES  # type: ignore[import-not-found]  # as ``lies`` i
 
 from edgekit_runtime.home import default_home
 from edgekit_train import arrays_file
-from edgekit_train.head_trainer import HeadTrainer
+from edgekit_train.fitting import Work
 
 if TYPE_CHECKING:
     from edgekit_train.trainer import Fitted
 
 DIES, SLEEPS, SLEEP_S = "dies", "sleeps", 3600
 MOST_BYTES = 1 << 20
-honest = HeadTrainer.fit
+honest = Work.fit
+"""Behind it nothing looks at an update any more before it is signed."""
 
 
 def fit(*given: Any) -> Fitted:
@@ -46,4 +47,4 @@ def _bent(fitted: Fitted, lie: str) -> Fitted:
     return replace(fitted, delta=LIES[lie](fitted.delta, first, np.random.default_rng()))
 
 
-HeadTrainer.fit = fit  # type: ignore[assignment, method-assign]
+Work.fit = fit  # type: ignore[assignment, method-assign]
