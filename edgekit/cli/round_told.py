@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import click
 
+from edgekit.cli import round_privacy
 from edgekit.cli.connect import show_failure
-from edgekit.cli.output import kibibytes, percent, print_table
+from edgekit.cli.output import kibibytes, percent, print_json, print_table
 from edgekit.counted import counted
+from edgekit.errors import EdgekitError
 from edgekit.federated.rounds.gate_store import Gated
 from edgekit.federated.rounds.round import ABORTED, DONE, HALTED, Facts, Part, Result, Round
 from edgekit_train import family as families
@@ -109,10 +113,29 @@ def document(round_: Round, gated: Gated | None = None) -> dict[str, Any]:
         plan.pop(name)
     facts.pop("number")
     facts |= {"used": list(facts["used"]), "gate": gated and gated.as_dict()}
-    return {"id": round_.number, **subject, **facts, "plan": plan, "devices": list(parts)}
+    told = {"id": round_.number, **subject, **facts, "plan": plan, "devices": list(parts)}
+    return told | round_privacy.document(round_)
 
 
 def status(rounds: list[Round]) -> int:
     """The exit status: 3 for a round that halted, 1 for one that somebody else aborted."""
     state = rounds[-1].state if rounds else DONE
     return {DONE: 0, HALTED: 3}.get(state, 1)
+
+
+@contextmanager
+def ending(teller: Teller) -> Iterator[None]:
+    """Behind the block: what came of the rounds that it has carried on, and the exit status; also before an error."""
+    failed: dict[str, Any] = {}
+    try:
+        yield
+        code = status(teller.rounds)
+    except EdgekitError as error:
+        if not (teller.as_json and teller.rounds):
+            raise
+        failed, code = {"error": error.as_dict()}, error.exit_code
+        click.echo(f"edgekit: {error}", err=True)
+    if teller.as_json:
+        print_json({"rounds": [document(each) for each in teller.rounds], **failed})
+    if code:
+        raise SystemExit(code)
