@@ -175,10 +175,8 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(project: Path, delay_s: floa
     time.sleep(delay_s)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    has_ended = (
-        process.returncode == -signal.SIGINT and "sha256:" in stdout
-    )  # all was said, and Python was on its way out
-    if process.returncode and not has_ended and had_begun(process.returncode, stderr):
+    on_its_way_out = process.returncode == -signal.SIGINT and "sha256:" in stdout  # all had been said
+    if process.returncode and not on_its_way_out and had_begun(process.returncode, stderr):
         assert process.returncode in INTERRUPTED, stderr
         assert stderr.splitlines()[-1] == "edgekit: interrupted"
         assert "Traceback" not in stderr
