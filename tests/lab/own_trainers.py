@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.lab import distribution
+
 LOUD = """
 import ctypes, os, subprocess, sys
 import numpy as np
@@ -32,9 +34,4 @@ kind = Kind(lambda session, bundle: Loud(), features=False)
 
 def install(folder: Path, name: str, source: str = LOUD) -> Path:
     """The folder is one for PYTHONPATH; ``source`` has the trainer's ``kind``."""
-    told = folder / f"{name}-1.0.dist-info"
-    told.mkdir(parents=True)
-    (folder / f"{name}.py").write_text(source)
-    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text(f"[edgekit_train.trainers]\n{name} = {name}:kind\n")
-    return folder
+    return distribution.trainer(folder, name, source)
